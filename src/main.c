@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Finds the subcommand. The only place that decides how the process ends. */
+#include "cmd/cmd.h"
+#include "cmd/probe.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help;
+} commands[] = {
+    { "send", cmd_send, "move a running guest to another host" },
+    { "receive", cmd_receive, "wait for a guest on the other host" },
+    { "probe", cmd_probe, "say what this host offers and what is missing" },
+    { "status", cmd_status, "ask a running migration how it goes" },
+    { "set", cmd_set, "change a parameter of a running migration" },
+    { "cancel", cmd_cancel, "end a running migration; the guest stays where it is" },
+};
+
+#define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
+
+static void help(FILE *out) {
+    fputs("godwit moves running QEMU guests to another host, from outside QEMU.\n"
+          "\n"
+          "Usage: godwit COMMAND [OPTION]...\n"
+          "\n",
+          out);
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        fprintf(out, "  %-8s  %s\n", commands[i].name, commands[i].help);
+    }
+    fputs("\n'godwit COMMAND --help' tells more of one; 'godwit --version' tells the version.\n", out);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) {
+        help(stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        help(stdout);
+        return EXIT_DONE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("godwit " GODWIT_VERSION);
+        return EXIT_DONE;
+    }
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(commands[i].name, argv[1]) == 0) {
+            return commands[i].run(argc - 1, argv + 1);
+        }
+    }
+    fprintf(stderr, "godwit: there is no command '%s' (godwit --help lists them)\n", argv[1]);
+    return EXIT_USAGE;
+}
