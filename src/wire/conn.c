@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "wire/conn.h"
+
+#include "wire/limit.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+void conn_init(struct conn *c, int fd, const char *name) {
+    *c = (struct conn){ .fd = fd, .name = name };
+}
+
+void conn_close(struct conn *c) {
+    if (c->fd >= 0) {
+        close(c->fd);
+        c->fd = -1;
+    }
+}
+
+void conn_break(struct conn *c) {
+    if (c->fd >= 0) {
+        shutdown(c->fd, SHUT_RDWR);
+    }
+}
+
+static int broken(const struct conn *c, struct error *err) {
+    return error_errno(err, ERROR_LINK, "%s: the connection to the other godwit broke", c->name);
+}
+
+static int ended(const struct conn *c, struct error *err) {
+    return error_set(err, ERROR_LINK, "%s: the other godwit closed the connection", c->name);
+}
+
+/* Steps `iov` over `n` bytes that were written; returns how many pieces are finished. */
+static int advance(struct iovec *iov, int count, size_t n) {
+    int done = 0;
+    while (done < count && n >= iov[done].iov_len) {
+        n -= iov[done].iov_len;
+        done++;
+    }
+    if (done < count) {
+        iov[done].iov_base = (char *)iov[done].iov_base + n;
+        iov[done].iov_len -= n;
+    }
+    return done;
+}
+
+int conn_writev(struct conn *c, struct iovec *iov, int count, struct error *err) {
+    if (c->limit != NULL) {
+        size_t total = 0;
+        for (int i = 0; i < count; i++) {
+            total += iov[i].iov_len;
+        }
+        limit_wait(c->limit, total);
+    }
+    while (count > 0) {
+        struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)(count < IOV_MAX ? count : IOV_MAX) };
+        ssize_t n = sendmsg(c->fd, &msg, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return broken(c, err);
+        }
+        atomic_fetch_add_explicit(&c->sent, (uint64_t)n, memory_order_relaxed);
+        int done = advance(iov, count, (size_t)n);
+        iov += done;
+        count -= done;
+    }
+    return 0;
+}
+
+int conn_write(struct conn *c, const void *data, size_t size, struct error *err) {
+    struct iovec iov = { .iov_base = (void *)(uintptr_t)data, .iov_len = size };
+    return conn_writev(c, &iov, 1, err);
+}
+
+int conn_read_or_end(struct conn *c, void *data, size_t size, struct error *err) {
+    size_t have = 0;
+    while (have < size) {
+        ssize_t n = recv(c->fd, (char *)data + have, size - have, MSG_WAITALL);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return broken(c, err);
+        }
+        if (n == 0) {
+            return have == 0 ? 1 : ended(c, err);
+        }
+        have += (size_t)n;
+        atomic_fetch_add_explicit(&c->received, (uint64_t)n, memory_order_relaxed);
+    }
+    return 0;
+}
+
+int conn_read(struct conn *c, void *data, size_t size, struct error *err) {
+    int rc = conn_read_or_end(c, data, size, err);
+    return rc == 1 ? ended(c, err) : rc;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The first bytes of every connection (docs/protocol.md). The one who connects sends a hello of HELLO_SIZE bytes; the
+ * one who listens answers with a welcome of WELCOME_SIZE bytes that accepts it or says why not.
+ */
+#ifndef GODWIT_WIRE_HELLO_H
+#define GODWIT_WIRE_HELLO_H
+
+#include "base/error.h"
+#include "wire/conn.h"
+
+#include <stdint.h>
+
+#define PROTOCOL_VERSION 1
+#define HELLO_SIZE 40
+#define WELCOME_SIZE 32
+#define SESSION_SIZE 16
+
+enum hello_role {
+    ROLE_CONTROL = 1, /* opens a migration; the welcome carries its session */
+    ROLE_CHANNEL = 2, /* RAM batches; carries the session and the channel's number */
+    ROLE_DEVICE = 3,  /* the VMM's device state, raw until its end */
+};
+
+enum welcome_status {
+    WELCOME_OK = 0,
+    WELCOME_VERSION = 1, /* the protocol versions differ */
+    WELCOME_BUSY = 2,    /* another migration is under way */
+    WELCOME_SESSION = 3, /* no such session, or a role or channel that it does not expect */
+};
+
+struct hello {
+    uint16_t version;
+    uint8_t role;
+    uint16_t channel;
+    uint8_t session[SESSION_SIZE];
+};
+
+struct welcome {
+    uint16_t version;
+    uint8_t status;
+    uint8_t session[SESSION_SIZE];
+};
+
+void hello_encode(const struct hello *h, uint8_t out[HELLO_SIZE]);
+/* 0, or -1 when these bytes are no hello at all (the version is not judged). */
+int hello_decode(const uint8_t in[HELLO_SIZE], struct hello *h);
+/* Whether these first `n` bytes can still become a hello: tells an HTTP request by its first byte. */
+int hello_may_begin(const uint8_t *in, unsigned n);
+void welcome_encode(const struct welcome *w, uint8_t out[WELCOME_SIZE]);
+int welcome_decode(const uint8_t in[WELCOME_SIZE], struct welcome *w);
+
+/* The connecting side: sends the hello, waits for the welcome; `session` is filled for ROLE_CONTROL. */
+int hello_exchange(struct conn *c, struct hello *h, struct error *err);
+
+#endif
