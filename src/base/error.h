@@ -30,18 +30,37 @@ enum error_class {
 
 struct error {
     enum error_class class;
-    char desc[1024]; /* one line without a newline at its end; valid when class is not ERROR_NONE */
+    char desc[1024]; /* one line of UTF-8 without a newline at its end; valid when class is not ERROR_NONE */
 };
 
-/* Fills `err` and returns -1, so that `return error_set(...)` reads well. */
-int error_set(struct error *err, enum error_class class, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/*
+ * error_set(err, class, format, ...)     fills `err`; is -1, so that `return error_set(...)` reads well
+ * error_errno(err, class, format, ...)   the same, with ": " and strerror(errno) behind the text
+ * error_prefix(err, format, ...)         puts text in front of a filled error; is -1
+ *
+ * Macros around the functions, so that compilers and analysers see the -1 too.
+ */
+#define error_set(...)                                                                                                 \
+    __extension__({                                                                                                    \
+        error_fill(__VA_ARGS__);                                                                                       \
+        -1;                                                                                                            \
+    })
+#define error_errno(...)                                                                                               \
+    __extension__({                                                                                                    \
+        error_fill_errno(__VA_ARGS__);                                                                                 \
+        -1;                                                                                                            \
+    })
+#define error_prefix(...)                                                                                              \
+    __extension__({                                                                                                    \
+        error_fill_prefix(__VA_ARGS__);                                                                                \
+        -1;                                                                                                            \
+    })
 
-/* The same, with ": " and strerror(errno) behind the text. */
-int error_errno(struct error *err, enum error_class class, const char *format, ...)
+void error_fill(struct error *err, enum error_class class, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-
-/* Puts text in front of a filled error. Returns -1. */
-int error_prefix(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void error_fill_errno(struct error *err, enum error_class class, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void error_fill_prefix(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 bool error_is_set(const struct error *err);
 void error_clear(struct error *err);
