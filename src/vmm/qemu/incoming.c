@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The destination's half of the hand-over: load the device state, then run. */
+#include "base/log.h"
+#include "vmm/qemu/internal.h"
+
+#include <string.h>
+
+int qemu_load_begin(struct vmm *vmm, int fd, struct error *err) {
+    struct qemu *q = qemu_of(vmm);
+    q->undo->side = VMM_DESTINATION;
+    if (qemu_settings_apply(q, err) < 0) {
+        return -1;
+    }
+    undo_note(q->undo, UNDO_FD);
+    if (qmp_getfd(q->qmp, fd, DEVICE_FD_NAME, err) < 0) {
+        return -1;
+    }
+    undo_note(q->undo, UNDO_LOAD);
+    json_t *args = json_pack("{s:s}", "uri", "fd:" DEVICE_FD_NAME);
+    if (qmp_execute(q->qmp, "migrate-incoming", args, NULL, QMP_TIMEOUT, err) == 0) {
+        return 0;
+    }
+    if (qmp_refusal(q->qmp)[0] != '\0') {
+        undo_forget(q->undo, UNDO_LOAD); /* refused: nothing has begun */
+    }
+    return -1;
+}
+
+/* 1: loaded and paused; 0: not yet. */
+static int look(struct qemu *q, struct error *err) {
+    struct query_migration m;
+    struct query_state state;
+    if (query_migration(q->qmp, &m, err) < 0 || query_state(q->qmp, &state, err) < 0) {
+        return -1;
+    }
+    if (m.status == VMM_FAILED || m.status == VMM_CANCELLED) {
+        return error_set(err, ERROR_VMM, "the destination QEMU failed to load the device state: %s",
+                         m.error[0] ? m.error : "look at its stderr or log for the reason");
+    }
+    if (m.status != VMM_COMPLETED || strcmp(state.name, "inmigrate") == 0) {
+        return 0;
+    }
+    if (state.running) {
+        return error_set(err, ERROR_VMM, "the destination QEMU runs the guest by itself: somebody sent it `cont`");
+    }
+    return strcmp(state.name, "paused") == 0
+               ? 1
+               : error_set(err, ERROR_VMM, "the destination QEMU is \"%s\" after loading the device state", state.name);
+}
+
+int qemu_wait_loaded(struct vmm *vmm, int64_t timeout_ns, struct error *err) {
+    struct qemu *q = qemu_of(vmm);
+    int64_t deadline = clock_now() + timeout_ns;
+    for (;;) {
+        int done = look(q, err);
+        if (done == 0 && clock_now() >= deadline) {
+            return error_set(err, ERROR_VMM, "the destination QEMU did not load the device state in time");
+        }
+        if (done == 0 && qmp_wait_event(q->qmp, POLL_INTERVAL, err) < 0) {
+            done = -1;
+        }
+        if (done < 0 && qmp_gone(q->qmp)) {
+            error_clear(err);
+            return error_set(err, ERROR_VMM,
+                             "the destination QEMU ended while it loaded the device state: look at its "
+                             "stderr or log for the reason");
+        }
+        if (done != 0) {
+            return done < 0 ? -1 : 0;
+        }
+    }
+}
+
+static void announce(struct qemu *q) {
+    struct error err = { 0 };
+    json_t *args = json_pack("{s:i, s:i, s:i, s:i}", "initial", 50, "max", 550, "rounds", 5, "step", 100);
+    if (qmp_execute(q->qmp, "announce-self", args, NULL, QMP_TIMEOUT, &err) < 0) {
+        log_warning("the guest's network addresses are not announced: %s", err.desc);
+    }
+}
+
+int qemu_run(struct vmm *vmm, struct error *err) {
+    struct qemu *q = qemu_of(vmm);
+    struct query_state state;
+    if (qemu_cont(q, err) < 0) {
+        return -1;
+    }
+    announce(q);
+    if (query_state(q->qmp, &state, err) < 0) {
+        return -1;
+    }
+    if (!state.running) {
+        return error_set(err, ERROR_VMM, "the guest does not run at the destination: it is \"%s\"", state.name);
+    }
+    /* or a later migration by QEMU itself would leave the guest's RAM out */
+    struct error local = { 0 };
+    if (qemu_settings_restore(q, &local) < 0) {
+        log_warning("the destination QEMU keeps godwit's migration capabilities: %s", local.desc);
+    }
+    undo_forget(q->undo, UNDO_LOAD | UNDO_FD);
+    return 0;
+}
+
+int qemu_discard(struct vmm *vmm, struct error *err) {
+    struct qemu *q = qemu_of(vmm);
+    if (q->undo->side != VMM_DESTINATION || atomic_load(&q->undo->done) == 0) {
+        return 0;
+    }
+    if (undo_has(q->undo, UNDO_LOAD)) {
+        log_info("the destination QEMU has begun to load: it cannot be used again, end it and start a new one");
+        return 0;
+    }
+    if (qmp_resync(q->qmp, QMP_TIMEOUT, err) < 0) {
+        return -1;
+    }
+    if (undo_has(q->undo, UNDO_FD)) {
+        if (qemu_close_fd(q, err) < 0) {
+            return -1;
+        }
+        undo_forget(q->undo, UNDO_FD);
+    }
+    return qemu_settings_restore(q, err);
+}

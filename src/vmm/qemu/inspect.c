@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whether this QEMU is one that godwit can work with, on this side. Changes nothing in it. */
+#include "base/cleanup.h"
+#include "vmm/qemu/internal.h"
+
+#include <string.h>
+
+static int check_source(struct qemu *q, struct error *err) {
+    struct query_state state;
+    struct query_migration m;
+    if (query_state(q->qmp, &state, err) < 0 || query_migration(q->qmp, &m, err) < 0) {
+        return -1;
+    }
+    if (query_migration_live(&m)) {
+        return error_set(err, ERROR_REFUSED, "QEMU is migrating this guest already (\"%s\")", m.name);
+    }
+    /* prelaunch is a guest started with -S that was never run: paused under another name */
+    if (!state.running && strcmp(state.name, "paused") != 0 && strcmp(state.name, "prelaunch") != 0) {
+        return error_set(err, ERROR_REFUSED, "the guest must be running or paused, and is in state \"%s\"", state.name);
+    }
+    if (m.blocked[0] != '\0') {
+        return error_set(err, ERROR_REFUSED, "QEMU says that this guest cannot be migrated: %s", m.blocked);
+    }
+    return 0;
+}
+
+static bool is_option(const char *word, const char *option) {
+    word += strncmp(word, "--", 2) == 0 ? 1 : 0;
+    return strcmp(word, option) == 0;
+}
+
+/* -S keeps the guest from running when the device state is loaded: then the hand-over is ours to order. Which words of
+ * a command line are options and which are values of options cannot be told without knowing them all, so a word "-S"
+ * counts wherever it stands. */
+static int check_command_line(pid_t pid, struct error *err) {
+    CLEANUP_FREE char **argv = process_command_line(pid, err);
+    if (argv == NULL) {
+        return -1;
+    }
+    bool stopped = false, deferred = false;
+    for (size_t i = 0; argv[i] != NULL; i++) {
+        stopped = stopped || is_option(argv[i], "-S");
+        deferred =
+            deferred || (is_option(argv[i], "-incoming") && argv[i + 1] != NULL && strcmp(argv[i + 1], "defer") == 0);
+    }
+    if (!deferred) {
+        return error_set(err, ERROR_REFUSED,
+                         "the destination QEMU waits for a migration of its own kind: start it with "
+                         "-incoming defer -S");
+    }
+    if (!stopped) {
+        return error_set(err, ERROR_REFUSED,
+                         "the destination QEMU would run the guest by itself: start it with -S beside "
+                         "-incoming defer");
+    }
+    return 0;
+}
+
+static int check_destination(struct qemu *q, struct error *err) {
+    struct query_state state;
+    struct query_migration m;
+    if (query_state(q->qmp, &state, err) < 0 || query_migration(q->qmp, &m, err) < 0) {
+        return -1;
+    }
+    if (strcmp(state.name, "inmigrate") != 0) {
+        return error_set(err, ERROR_REFUSED,
+                         "the destination QEMU does not wait for a migration (it is \"%s\"): start it "
+                         "with -incoming defer -S",
+                         state.name);
+    }
+    if (m.status != VMM_IDLE) {
+        return error_set(err, ERROR_REFUSED,
+                         "the destination QEMU has begun a migration already (\"%s\"): start a new one "
+                         "with -incoming defer -S",
+                         m.name);
+    }
+    return check_command_line(q->vmm.pid, err);
+}
+
+int qemu_inspect(struct vmm *vmm, enum vmm_side side, struct error *err) {
+    struct qemu *q = qemu_of(vmm);
+    q->undo->side = side;
+    if (vmm->pid == 0) {
+        return error_set(err, ERROR_REFUSED,
+                         "the process behind the QMP socket is not known here (another pid "
+                         "namespace?): pass --pid");
+    }
+    if ((side == VMM_SOURCE ? check_source(q, err) : check_destination(q, err)) < 0) {
+        return -1;
+    }
+    return qemu_find_blockers(q, err) < 0 || qemu_find_ram(q, err) < 0 ? -1 : 0;
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The source's description against the destination's own. What the source says is as little trusted as any peer. */
+#include "base/log.h"
+#include "vmm/qemu/internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define DEVICES_MAX 4096
+#define TEXT_MAX 256
+
+/* A member of the source's description as text, cut and made printable. */
+static int peer_string(const json_t *object, const char *key, char *text, struct error *err) {
+    if (query_string(json_object_get(object, key), text, TEXT_MAX)) {
+        return 0;
+    }
+    return error_set(err, ERROR_PEER, "the source's description of its guest has no %s", key);
+}
+
+static int peer_int(const json_t *object, const char *key, int64_t *n, struct error *err) {
+    const json_t *value = json_object_get(object, key);
+    if (json_is_integer(value) && json_integer_value(value) >= 0) {
+        *n = json_integer_value(value);
+        return 0;
+    }
+    return error_set(err, ERROR_PEER, "the source's description of its guest has no %s", key);
+}
+
+static int match_string(const json_t *ours, const json_t *theirs, const char *key, const char *what,
+                        struct error *err) {
+    char here[TEXT_MAX], there[TEXT_MAX];
+    query_string(json_object_get(ours, key), here, sizeof(here));
+    if (peer_string(theirs, key, there, err) < 0) {
+        return -1;
+    }
+    if (strcmp(here, there) == 0) {
+        return 0;
+    }
+    return error_set(err, ERROR_REFUSED, "the source's %s is %s and the destination's is %s", what, there, here);
+}
+
+static int match_cpus(const json_t *ours, const json_t *theirs, struct error *err) {
+    int64_t there;
+    int64_t here = json_integer_value(json_object_get(ours, "cpus"));
+    if (peer_int(theirs, "cpus", &there, err) < 0) {
+        return -1;
+    }
+    if (here != there) {
+        return error_set(err, ERROR_REFUSED, "the source has %lld vCPUs and the destination has %lld", (long long)there,
+                         (long long)here);
+    }
+    /* a QEMU that does not tell the type says "" */
+    const char *type = json_string_value(json_object_get(ours, "cpu-type"));
+    const char *other = json_string_value(json_object_get(theirs, "cpu-type"));
+    if (type == NULL || other == NULL || *type == '\0' || *other == '\0') {
+        return 0;
+    }
+    return match_string(ours, theirs, "cpu-type", "CPU type", err);
+}
+
+static const json_t *find_ram(const json_t *list, const char *id) {
+    size_t i;
+    json_t *item;
+    json_array_foreach(list, i, item) {
+        const char *found = json_string_value(json_object_get(item, "id"));
+        if (found != NULL && strcmp(found, id) == 0) {
+            return item;
+        }
+    }
+    return NULL;
+}
+
+static int match_one_ram(const struct vmm_ram *here, const json_t *there, struct error *err) {
+    int64_t size, page_size;
+    if (there == NULL) {
+        return error_set(err, ERROR_REFUSED, "the destination's RAM back end %s is not at the source", here->id);
+    }
+    if (peer_int(there, "size", &size, err) < 0 || peer_int(there, "page-size", &page_size, err) < 0) {
+        return -1;
+    }
+    if ((uint64_t)size != here->size) {
+        return error_set(err, ERROR_REFUSED,
+                         "the RAM back end %s has %lld bytes at the source and %llu at the destination", here->id,
+                         (long long)size, (unsigned long long)here->size);
+    }
+    if ((uint64_t)page_size != here->page_size) {
+        return error_set(err, ERROR_REFUSED,
+                         "the RAM back end %s has pages of %lld bytes at the source and of %llu at the destination",
+                         here->id, (long long)page_size, (unsigned long long)here->page_size);
+    }
+    return 0;
+}
+
+static int match_ram(const struct vmm *vmm, const json_t *theirs, struct error *err) {
+    const json_t *list = json_object_get(theirs, "ram");
+    if (!json_is_array(list)) {
+        return error_set(err, ERROR_PEER, "the source's description of its guest has no ram");
+    }
+    for (size_t i = 0; i < vmm->ram_count; i++) {
+        if (match_one_ram(&vmm->ram[i], find_ram(list, vmm->ram[i].id), err) < 0) {
+            return -1;
+        }
+    }
+    if (json_array_size(list) == vmm->ram_count) {
+        return 0;
+    }
+    size_t k;
+    json_t *item;
+    json_array_foreach(list, k, item) {
+        char id[TEXT_MAX];
+        size_t i = 0;
+        if (peer_string(item, "id", id, err) < 0) {
+            return -1;
+        }
+        while (i < vmm->ram_count && strcmp(vmm->ram[i].id, id) != 0) {
+            i++;
+        }
+        if (i == vmm->ram_count) {
+            return error_set(err, ERROR_REFUSED, "the source's RAM back end %s is not at the destination", id);
+        }
+    }
+    return error_set(err, ERROR_PEER, "the source names a RAM back end twice");
+}
+
+/* What one side lacks, for people: "a, b, c", cut to fit. */
+struct missing {
+    char text[300];
+    size_t used;
+};
+
+static void note_missing(struct missing *m, const char *device) {
+    int n = snprintf(m->text + m->used, sizeof(m->text) - m->used, "%s%s", m->used ? ", " : "", device);
+    if (n > 0) {
+        m->used += (size_t)n < sizeof(m->text) - m->used ? (size_t)n : sizeof(m->text) - 1 - m->used;
+    }
+}
+
+/* Walks both sorted lists at once; a device that is there twice must be there twice at the other end. */
+static int match_devices(const json_t *ours, const json_t *theirs, struct error *err) {
+    const json_t *here = json_object_get(ours, "devices"), *there = json_object_get(theirs, "devices");
+    struct missing at_source = { 0 }, at_destination = { 0 };
+    size_t i = 0, k = 0, n = json_array_size(here), m = json_array_size(there);
+    if (!json_is_array(there) || m > DEVICES_MAX) {
+        return error_set(err, ERROR_PEER, "the source's description of its guest has no list of devices");
+    }
+    while (i < n || k < m) {
+        char a[2 * TEXT_MAX], b[2 * TEXT_MAX];
+        if (k < m && !query_string(json_array_get(there, k), b, sizeof(b))) {
+            return error_set(err, ERROR_PEER, "the source's list of devices makes no sense");
+        }
+        query_string(json_array_get(here, i), a, sizeof(a));
+        int order = i == n ? 1 : k == m ? -1 : strcmp(a, b);
+        if (order < 0) {
+            note_missing(&at_source, a);
+        } else if (order > 0) {
+            note_missing(&at_destination, b);
+        }
+        i += order <= 0;
+        k += order >= 0;
+    }
+    if (at_source.used == 0 && at_destination.used == 0) {
+        return 0;
+    }
+    return error_set(err, ERROR_REFUSED, "the devices differ: the destination lacks [%s], the source lacks [%s]",
+                     at_destination.text, at_source.text);
+}
+
+static void warn_of_older(struct qemu *q, const json_t *theirs) {
+    const json_t *version = json_object_get(theirs, "version");
+    struct qmp_version v = qmp_version(q->qmp);
+    json_int_t major = json_integer_value(json_array_get(version, 0));
+    json_int_t minor = json_integer_value(json_array_get(version, 1));
+    if (major > v.major || (major == v.major && minor > v.minor)) {
+        log_warning("the destination QEMU %d.%d is older than the source's %lld.%lld: it may not understand the device "
+                    "state",
+                    v.major, v.minor, (long long)major, (long long)minor);
+    }
+}
+
+int qemu_match(struct vmm *vmm, json_t *source, struct error *err) {
+    json_t *ours = qemu_describe(vmm, err);
+    if (ours == NULL) {
+        return -1;
+    }
+    int result = match_string(ours, source, "vmm", "VMM", err);
+    if (result == 0) {
+        result = match_string(ours, source, "machine", "machine type", err);
+    }
+    if (result == 0) {
+        result = match_cpus(ours, source, err);
+    }
+    if (result == 0) {
+        result = match_ram(vmm, source, err);
+    }
+    if (result == 0) {
+        result = match_devices(ours, source, err);
+    }
+    if (result == 0) {
+        warn_of_older(qemu_of(vmm), source);
+    }
+    json_decref(ours);
+    return result;
+}

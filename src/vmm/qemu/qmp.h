@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A client of the QEMU Machine Protocol over a unix socket.
+ *
+ * One command is under way at a time. An answer is told by its id, which carries our pid and a counter, so an answer
+ * that comes after its command timed out, or that belongs to the process we were forked from, matches nothing. Events
+ * that arrive meanwhile are queued and handed to the callback once the call is through, so the callback may itself
+ * execute commands. Nothing that QEMU says is trusted: lines, events and garbage are bounded, and every call ends at
+ * its timeout whatever comes.
+ *
+ * Used by one thread at a time. A forked process may go on using its copy once the parent does not use it any more: it
+ * calls qmp_resync() first.
+ */
+#ifndef GODWIT_VMM_QEMU_QMP_H
+#define GODWIT_VMM_QEMU_QMP_H
+
+#include "base/clock.h"
+#include "base/error.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define QMP_TIMEOUT (30 * CLOCK_S)
+#define QMP_LONG_TIMEOUT (120 * CLOCK_S)
+
+struct qmp;
+
+/* An event: `data` is borrowed and may be NULL; `when` is clock_now() at the moment it was read. */
+typedef void qmp_event_fn(void *opaque, const char *name, json_t *data, int64_t when);
+
+/* Connects, but says nothing yet: the peer's pid is known from here on. */
+struct qmp *qmp_connect(const char *path, int64_t timeout_ns, struct error *err);
+/* The same over a connected socket, which it takes. NULL only when there is no memory (then `fd` is closed). */
+struct qmp *qmp_from_fd(int fd, struct error *err);
+void qmp_close(struct qmp *q);
+
+/* The greeting and qmp_capabilities. A monitor that another client holds accepts us into its backlog and stays silent.
+ */
+int qmp_negotiate(struct qmp *q, int64_t timeout_ns, struct error *err);
+
+/* From the greeting. */
+struct qmp_version {
+    int major, minor, micro;
+};
+struct qmp_version qmp_version(const struct qmp *q);
+/* The process that listens on the socket; 0: not known. */
+pid_t qmp_peer_pid(const struct qmp *q);
+/* To poll for input; then call qmp_drive(). Owned by `q`. */
+int qmp_poll_fd(const struct qmp *q);
+void qmp_on_event(struct qmp *q, qmp_event_fn *callback, void *opaque);
+
+/* Executes a command. `args` is stolen, also on failure, and may be NULL. `*ret` becomes a new reference to what was
+ * returned; `ret` may be NULL. QEMU's own error keeps its text: "QEMU refused COMMAND: DESC". */
+int qmp_execute(struct qmp *q, const char *command, json_t *args, json_t **ret, int64_t timeout_ns, struct error *err);
+/* The error class ("GenericError", "CommandNotFound", "DeviceNotFound", …) of the last command that QEMU refused; ""
+ * when the last command did not end that way. */
+const char *qmp_refusal(const struct qmp *q);
+/* Whether QEMU has closed the connection. */
+bool qmp_gone(const struct qmp *q);
+
+/* Gives QEMU a copy of `fd` under `name`; the caller keeps its own. */
+int qmp_getfd(struct qmp *q, int fd, const char *name, struct error *err);
+
+/* Waits for something to be said, for at most `timeout_ns`, and hands events out. 1: at least one event; 0: none. */
+int qmp_wait_event(struct qmp *q, int64_t timeout_ns, struct error *err);
+/* Hands out the events that are there; does not wait. */
+int qmp_drive(struct qmp *q, struct error *err);
+
+/* Brings both ends to a message boundary whatever was cut off in the middle: makes QEMU's parser forget half a command
+ * and skips what comes until a fresh command of our own is answered. Queued events are dropped. */
+int qmp_resync(struct qmp *q, int64_t timeout_ns, struct error *err);
+
+#endif

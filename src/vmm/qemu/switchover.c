@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The source's half of the hand-over.
+ *
+ *   prepare()   capabilities and parameters
+ *   stop()      migrate → setup → active → [guest stops] → pre-switchover      RAM that QEMU owns itself, such as video
+ *                                                                              RAM, is sent meanwhile
+ *   release()   migrate-continue → device → completed                          the rest of it and the device state
+ *
+ * Whatever breaks on the way, undo.c looks at where QEMU is and goes back from there.
+ */
+#include "base/log.h"
+#include "vmm/qemu/internal.h"
+
+/* After this long before the stop, QEMU may have any amount of its own RAM left when it stops the guest. */
+#define PATIENCE (2 * CLOCK_S)
+#define UNLIMITED_DOWNTIME INT64_C(2000000) /* ms: QEMU's largest */
+
+int qemu_prepare(struct vmm *vmm, struct error *err) {
+    struct qemu *q = qemu_of(vmm);
+    struct query_state state;
+    q->undo->side = VMM_SOURCE;
+    if (query_state(q->qmp, &state, err) < 0) {
+        return -1;
+    }
+    if (atomic_load(&q->undo->done) == 0) {
+        q->undo->guest_ran = state.running;
+    }
+    return qemu_settings_apply(q, err);
+}
+
+static int did_not_stop(const struct query_migration *m, struct error *err) {
+    if (m->error[0] != '\0') {
+        return error_set(err, ERROR_VMM, "QEMU's migration of the device state %s: %s", m->name, m->error);
+    }
+    return error_set(err, ERROR_VMM, "QEMU's migration of the device state is \"%s\" and not in pre-switchover",
+                     m->name);
+}
+
+/* Waits until the guest stands still with its device state held back. */
+static int wait_pre_switchover(struct qemu *q, struct query_migration *m, struct error *err) {
+    int64_t begin = clock_now();
+    bool widened = false;
+    for (;;) {
+        if (query_migration(q->qmp, m, err) < 0) {
+            return -1;
+        }
+        if (m->status == VMM_PRE_SWITCHOVER) {
+            return 0;
+        }
+        int64_t waited = clock_now() - begin;
+        if (m->status == VMM_FAILED || m->status == VMM_CANCELLED || m->status == VMM_COMPLETED ||
+            waited > QMP_TIMEOUT) {
+            return did_not_stop(m, err);
+        }
+        if (!widened && waited > PATIENCE) {
+            log_info("the guest writes QEMU's own RAM (video?) faster than it is sent: stopping it anyway");
+            if (qemu_set_downtime_limit(q, UNLIMITED_DOWNTIME, err) < 0) {
+                return -1;
+            }
+            widened = true;
+        }
+        if (qmp_wait_event(q->qmp, POLL_INTERVAL, err) < 0) {
+            return -1;
+        }
+    }
+}
+
+/* QEMU counts what it transfers itself. All back ends are skipped or none is: they are all of one kind. */
+static int check_ram_is_skipped(const struct qemu *q, const struct query_migration *m, struct error *err) {
+    uint64_t ours = 0;
+    for (size_t i = 0; i < q->vmm.ram_count; i++) {
+        ours += q->vmm.ram[i].size;
+    }
+    if (!m->has_ram || ours == 0 || m->ram_total < 0 || (uint64_t)m->ram_total < ours) {
+        return 0;
+    }
+    return error_set(err, ERROR_REFUSED,
+                     "this QEMU would send %lld MiB of RAM itself: its x-ignore-shared does not skip the guest's RAM "
+                     "(%llu MiB)",
+                     (long long)(m->ram_total >> 20), (unsigned long long)(ours >> 20));
+}
+
+static int begin_migration(struct qemu *q, int fd, struct error *err) {
+    undo_note(q->undo, UNDO_FD);
+    if (qmp_getfd(q->qmp, fd, DEVICE_FD_NAME, err) < 0) {
+        return -1;
+    }
+    q->stopped_at = 0;
+    undo_note(q->undo, UNDO_MIGRATION);
+    return qmp_execute(q->qmp, "migrate", json_pack("{s:s}", "uri", "fd:" DEVICE_FD_NAME), NULL, QMP_TIMEOUT, err);
+}
+
+int qemu_stop(struct vmm *vmm, int fd, int64_t *stopped_at, struct error *err) {
+    struct qemu *q = qemu_of(vmm);
+    struct query_migration m;
+    if (begin_migration(q, fd, err) < 0 || wait_pre_switchover(q, &m, err) < 0) {
+        return -1;
+    }
+    /* a guest that was paused all along has no STOP event */
+    *stopped_at = q->stopped_at != 0 ? q->stopped_at : clock_now();
+    if (check_ram_is_skipped(q, &m, err) < 0) {
+        struct error second = { 0 };
+        if (qemu_undo(vmm, true, &second) < 0) {
+            log_warning("%s", second.desc);
+        }
+        return -1;
+    }
+    return 0;
+}
+
+int qemu_release_device_state(struct vmm *vmm, struct error *err) {
+    json_t *args = json_pack("{s:s}", "state", "pre-switchover");
+    return qmp_execute(qemu_of(vmm)->qmp, "migrate-continue", args, NULL, QMP_TIMEOUT, err);
+}
+
+int qemu_wait_saved(struct vmm *vmm, int64_t timeout_ns, struct error *err) {
+    struct qemu *q = qemu_of(vmm);
+    int64_t deadline = clock_now() + timeout_ns;
+    for (;;) {
+        struct query_migration m;
+        if (query_migration(q->qmp, &m, err) < 0) {
+            return -1;
+        }
+        if (m.status == VMM_COMPLETED) {
+            return 0;
+        }
+        if (!query_migration_live(&m)) {
+            return error_set(err, ERROR_VMM, "QEMU did not save the device state (%s): %s", m.name,
+                             m.error[0] ? m.error : "no reason given");
+        }
+        if (clock_now() >= deadline) {
+            return error_set(err, ERROR_VMM, "QEMU did not save the device state in time (it is in \"%s\")", m.name);
+        }
+        if (qmp_wait_event(q->qmp, POLL_INTERVAL, err) < 0) {
+            return -1;
+        }
+    }
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the engine needs of a VMM. The one implementation is qemu/; a second VMM is a new folder beside it.
+ *
+ * Every function runs on the thread that drives the migration. Times out by itself; a VMM that goes away is an error,
+ * never a hang. Texts of the VMM's own errors are kept verbatim inside ours.
+ */
+#ifndef GODWIT_VMM_VMM_H
+#define GODWIT_VMM_VMM_H
+
+#include "base/error.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum vmm_side { VMM_SOURCE, VMM_DESTINATION };
+
+/* One back end of guest RAM: a file that the VMM has mapped shared. */
+struct vmm_ram {
+    char id[128];       /* the VMM's name of it; the same at both ends */
+    uint64_t size;      /* bytes */
+    uint64_t page_size; /* 4096 or the hugetlb size */
+    int fd;             /* the file, opened for reading (source) or both (destination); owned by the guest object */
+    dev_t device;
+    ino_t inode;
+    bool hugetlb;
+    struct vmm_ram_range {   /* where the process has it mapped */
+        uint64_t start, end; /* addresses in the process */
+        uint64_t offset;     /* bytes into the file at start */
+    } * ranges;
+    size_t range_count;
+};
+
+enum vmm_status {
+    VMM_IDLE,           /* no migration of its own */
+    VMM_SETTING_UP,     /* begun, the guest still runs */
+    VMM_PRE_SWITCHOVER, /* the guest is stopped and its device state is held back */
+    VMM_DEVICE,         /* device state is moving */
+    VMM_COMPLETED,
+    VMM_FAILED,
+    VMM_CANCELLED,
+};
+
+struct vmm;
+
+struct vmm_ops {
+    const char *name;
+    void (*close)(struct vmm *vmm);
+
+    /* Finds everything that godwit must refuse, and fills vmm->ram. Changes nothing in the VMM. */
+    int (*inspect)(struct vmm *vmm, enum vmm_side side, struct error *err);
+
+    /* What both sides compare: {"vmm", "version", "machine", "cpus", "devices": [...], "ram": [...]}. A new reference.
+     */
+    json_t *(*describe)(struct vmm *vmm, struct error *err);
+
+    /* Compares the destination's own description with the source's; refuses by name what differs. Destination side. */
+    int (*match)(struct vmm *vmm, json_t *source, struct error *err);
+
+    /* Whether the VMM's memory is still mapped as it was inspected (no hot-plug since). */
+    int (*unchanged)(struct vmm *vmm, struct error *err);
+
+    int (*guest_running)(struct vmm *vmm, bool *running, struct error *err);
+    /* Waits until all block I/O that was in flight at the call is finished. */
+    int (*drain)(struct vmm *vmm, struct error *err);
+
+    /* Source: notes what must be undone, then sets what the hand-over needs. */
+    int (*prepare)(struct vmm *vmm, struct error *err);
+    /* Source: stops the guest with its device state held back; `fd` receives the state (the VMM's end of a socket; the
+     * VMM gets a copy, the caller keeps and closes its own). Returns when the guest has stopped; *stopped_at is
+     * clock_now() at the stop as nearly as it can be told. */
+    int (*stop)(struct vmm *vmm, int fd, int64_t *stopped_at, struct error *err);
+    /* Source: lets the device state through. Returns at once; vmm_wait_saved() waits for its end. */
+    int (*release_device_state)(struct vmm *vmm, struct error *err);
+    int (*wait_saved)(struct vmm *vmm, int64_t timeout_ns, struct error *err);
+    /* Source: brings the guest back to what it was before prepare(), whatever happened since; safe to call at any time
+     * and more than once. Runs the guest only when it ran before and `resume` is set. */
+    int (*undo)(struct vmm *vmm, bool resume, struct error *err);
+
+    /* Destination: makes the VMM read the device state from `fd`. Returns when it has begun to. */
+    int (*load_begin)(struct vmm *vmm, int fd, struct error *err);
+    int (*wait_loaded)(struct vmm *vmm, int64_t timeout_ns, struct error *err);
+    /* Destination: runs the guest and announces its addresses. */
+    int (*run)(struct vmm *vmm, struct error *err);
+    /* Destination: a migration that did not happen; leaves a VMM that was not yet loading as it was. */
+    int (*discard)(struct vmm *vmm, struct error *err);
+
+    /* Ends the VMM process in an orderly way (source-quit). */
+    int (*quit)(struct vmm *vmm, struct error *err);
+    /* Descriptor to poll: readable when the VMM said something; then call drive(). */
+    int (*poll_fd)(struct vmm *vmm);
+    int (*drive)(struct vmm *vmm, struct error *err);
+};
+
+/* State shared with the guardian process: it lives in memory that survives the engine. */
+struct undo_record;
+
+struct vmm {
+    const struct vmm_ops *ops;
+    pid_t pid; /* the VMM's process; 0 for unknown */
+    struct vmm_ram *ram;
+    size_t ram_count;
+};
+
+#endif
