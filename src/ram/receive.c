@@ -174,6 +174,9 @@ struct ram_receive *ram_receive_open(struct ram *ram, struct conn *conns, unsign
     struct ram_receive *r = calloc(1, sizeof(*r));
     if (r == NULL || (r->channel = calloc(channels, sizeof(r->channel[0]))) == NULL ||
         order_init(&r->order, channels, err) < 0) {
+        if (r != NULL) {
+            free(r->channel);
+        }
         free(r);
         error_set(err, ERROR_SYSTEM, "no memory for the channels");
         return NULL;

@@ -46,7 +46,8 @@ struct ram_send {
 };
 
 static void add_run(struct frame_run *runs, uint32_t *count, uint64_t page) {
-    if (*count > 0 && runs[*count - 1].first + runs[*count - 1].count == page) {
+    if (*count > 0 && runs[*count - 1].first + runs[*count - 1].count == page &&
+        runs[*count - 1].count < FRAME_MAX_RUN_PAGES) {
         runs[*count - 1].count++;
     } else {
         runs[(*count)++] = (struct frame_run){ page, 1 };

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -141,8 +142,14 @@ int address_connect(const struct address *a, int64_t timeout_ns, struct error *e
 /* A socket file that nobody listens on any more is in the way of ours; one that answers belongs to somebody. */
 static int remove_stale_socket(const struct address *a, struct error *err) {
     struct sockaddr_un name = unix_name(a);
-    CLEANUP_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (connect(fd, (const struct sockaddr *)&name, sizeof(name)) == 0) {
+    struct stat st;
+    if (lstat(a->host, &st) < 0 || !S_ISSOCK(st.st_mode)) {
+        return 0; /* any other file is not ours to remove, though connect() refuses it in the same way: bind() will tell
+                   */
+    }
+    CLEANUP_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (connect(fd, (const struct sockaddr *)&name, sizeof(name)) == 0 ||
+        errno == EAGAIN) { /* EAGAIN: a full backlog */
         return error_set(err, ERROR_USAGE, "something listens on %s already", a->host);
     }
     if (errno == ECONNREFUSED) {

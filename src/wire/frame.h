@@ -22,6 +22,7 @@
 #define FRAME_RUN_SIZE 8
 #define FRAME_MAX_PAGES 1024 /* pages in a PAGES frame, runs in any frame */
 #define FRAME_PAGE_SIZE 4096
+#define FRAME_MAX_RUN_PAGES 0xffffffu /* what 24 bits hold */
 
 enum frame_kind { FRAME_PAGES = 1, FRAME_ZERO = 2, FRAME_PASS_END = 3 };
 

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cmd/options.h"
+
+#include "base/log.h"
+#include "cmd/cmd.h"
+
+#include <getopt.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+
+enum { OPT_QMP = 256, OPT_PID, OPT_ADDRESS, OPT_SET, OPT_JSON, OPT_EVENTS, OPT_CONTROL };
+
+void options_help(FILE *out) {
+    fputs("  --set NAME=VALUE  set a parameter (may be given many times; list below)\n"
+          "  --pid PID         the VMM's process, when it is not the one that serves the monitor\n"
+          "  --json            print one JSON object on stdout at the end, and nothing else there\n"
+          "  --events FILE     append one JSON object a line while the migration runs\n"
+          "  -v, --verbose     say more (twice: debug)\n"
+          "  -q, --quiet       only errors\n"
+          "  -h, --help        this text\n"
+          "\n"
+          "Exit status: 0 completed; 1 failed or cancelled, the guest runs where it ran; 2 wrong use;\n"
+          "3 in doubt, the guest is paused on both sides.\n"
+          "\n"
+          "Parameters:\n",
+          out);
+    params_help(out);
+}
+
+static int parse_pid(struct options *o, const char *text, struct error *err) {
+    char *end;
+    long pid = strtol(text, &end, 10);
+    if (*end != '\0' || pid < 1 || pid > 1 << 22) {
+        return error_set(err, ERROR_USAGE, "--pid %s: not a process id", text);
+    }
+    o->pid = (pid_t)pid;
+    return 0;
+}
+
+static int take_option(struct options *o, int option, struct error *err) {
+    switch (option) {
+    case OPT_QMP:
+        o->qmp_path = optarg;
+        return 0;
+    case OPT_PID:
+        return parse_pid(o, optarg, err);
+    case OPT_ADDRESS:
+        o->has_address = true;
+        return address_parse(optarg, &o->address, err);
+    case OPT_SET:
+        return params_set(&o->params, optarg, err);
+    case OPT_JSON:
+        o->json = true;
+        return 0;
+    case OPT_EVENTS:
+        o->events_path = optarg;
+        return 0;
+    case OPT_CONTROL:
+        o->control_path = optarg;
+        return 0;
+    case 'v':
+        o->verbose++;
+        return 0;
+    case 'q':
+        o->quiet = true;
+        return 0;
+    default:
+        return error_set(err, ERROR_USAGE, "see 'godwit %s --help'", o->command);
+    }
+}
+
+static int check_complete(const struct options *o, int left, const char *extra, struct error *err) {
+    if (left > 0) {
+        return error_set(err, ERROR_USAGE, "what is '%s' for? See 'godwit %s --help'", extra, o->command);
+    }
+    if (o->qmp_path == NULL) {
+        return error_set(err, ERROR_USAGE, "--qmp is missing: the path of the VMM's QMP socket");
+    }
+    if (!o->has_address) {
+        return error_set(err, ERROR_USAGE, "--%s is missing: tcp:HOST:PORT or unix:PATH", o->address_name);
+    }
+    return 0;
+}
+
+enum options_result options_parse(struct options *o, int argc, char **argv, void (*help)(FILE *out)) {
+    const struct option names[] = {
+        { "qmp", required_argument, NULL, OPT_QMP },
+        { o->address_name, required_argument, NULL, OPT_ADDRESS },
+        { "pid", required_argument, NULL, OPT_PID },
+        { "set", required_argument, NULL, OPT_SET },
+        { "json", no_argument, NULL, OPT_JSON },
+        { "events", required_argument, NULL, OPT_EVENTS },
+        { "control", required_argument, NULL, OPT_CONTROL },
+        { "verbose", no_argument, NULL, 'v' },
+        { "quiet", no_argument, NULL, 'q' },
+        { "help", no_argument, NULL, 'h' },
+        { 0 },
+    };
+    params_init(&o->params);
+    struct error err = { 0 };
+    int option;
+    while ((option = getopt_long(argc, argv, "vqh", names, NULL)) != -1) {
+        if (option == 'h') {
+            help(stdout);
+            return OPTIONS_DONE;
+        }
+        if (take_option(o, option, &err) < 0) {
+            options_fail(o, &err, EXIT_USAGE);
+            return OPTIONS_WRONG;
+        }
+    }
+    if (check_complete(o, argc - optind, argv[optind], &err) < 0) {
+        options_fail(o, &err, EXIT_USAGE);
+        return OPTIONS_WRONG;
+    }
+    static char prefix[32];
+    snprintf(prefix, sizeof(prefix), "godwit %s", o->command);
+    log_setup(prefix, o->quiet ? LOG_ERROR : o->verbose > 1 ? LOG_DEBUG : o->verbose == 1 ? LOG_INFO : LOG_WARNING);
+    return OPTIONS_RUN;
+}
+
+int options_signals(struct error *err) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    signal(SIGPIPE, SIG_IGN);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0) {
+        return error_errno(err, ERROR_SYSTEM, "sigprocmask");
+    }
+    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return fd >= 0 ? fd : error_errno(err, ERROR_SYSTEM, "signalfd");
+}
+
+int options_fail(const struct options *o, const struct error *err, int status) {
+    log_error("%s", err->desc);
+    if (o->json) {
+        json_t *report = json_pack("{s:s, s:{s:s, s:s, s:s}}", "status", "failed", "error", "stage", "start", "class",
+                                   error_class_name(err->class), "desc", err->desc);
+        options_report(o, report);
+    }
+    return status;
+}
+
+static double number(json_t *object, const char *name) {
+    return json_number_value(json_object_get(object, name));
+}
+
+void options_report(const struct options *o, json_t *report) {
+    const char *status = json_string_value(json_object_get(report, "status"));
+    if (o->json) {
+        json_dumpf(report, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
+        fputc('\n', stdout);
+    } else if (!o->quiet && status != NULL && strcmp(status, "completed") == 0) {
+        json_t *downtime = json_object_get(report, "downtime");
+        printf("completed in %.1f s, %.0f MiB on the wire", number(report, "total-time") / 1e3,
+               number(json_object_get(report, "ram"), "transferred") / (1 << 20));
+        if (downtime != NULL) {
+            printf(", the guest stood still for %.0f ms", json_number_value(downtime));
+        }
+        putchar('\n');
+    }
+    fflush(stdout);
+    json_decref(report);
+}

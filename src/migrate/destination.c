@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate/destination.h"
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "migrate/stage.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static int handle_message(struct destination *d, json_t *message, struct error *err) {
+    const char *type = json_string_value(json_object_get(message, "type"));
+    if (type != NULL && strcmp(type, "request") == 0 && d->request == NULL) {
+        d->request = json_incref(message);
+        return 0;
+    }
+    if (type != NULL && strcmp(type, "bye") == 0) {
+        d->finished = true;
+        return 0;
+    }
+    if (type != NULL && strcmp(type, "abort") == 0) {
+        const char *desc = json_string_value(json_object_get(message, "desc"));
+        const char *class = json_string_value(json_object_get(message, "class"));
+        return error_set(err, error_class_from_name(class ? class : ""), "the source gave up: %s",
+                         desc ? desc : "(no reason)");
+    }
+    return error_set(err, ERROR_PEER, "the source said something that it must not say now");
+}
+
+static int take_messages(struct destination *d, struct error *err) {
+    json_t *message;
+    int rc;
+    while (!d->finished && (rc = link_receive(d->link, &message, err)) != 0) {
+        if (rc < 0) {
+            return -1;
+        }
+        rc = handle_message(d, message, err);
+        json_decref(message);
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+#define OWN_POLL_FDS 6
+
+int destination_poll(struct destination *d, int fd, int64_t timeout_ns, struct error *err) {
+    struct pollfd p[OWN_POLL_FDS + VISITOR_POLL_FDS] = {
+        { .fd = fd, .events = POLLIN },
+        { .fd = d->link ? link_poll_fd(d->link) : -1, .events = POLLIN },
+        { .fd = d->loaded ? -1 : d->config->signal_fd, .events = POLLIN },
+        { .fd = d->vmm->ops->poll_fd(d->vmm), .events = POLLIN },
+        { .fd = d->receive && !d->loaded ? ram_receive_poll_fd(d->receive) : -1, .events = POLLIN },
+        { .fd = d->loaded ? -1 : d->cancel_fd, .events = POLLIN },
+    };
+    visitors_prepare(d, p + OWN_POLL_FDS);
+    int64_t limit = timeout_ns < CLOCK_S ? timeout_ns : CLOCK_S; /* visitors' deadlines */
+    if (poll(p, OWN_POLL_FDS + VISITOR_POLL_FDS, limit > 0 ? (int)((limit + CLOCK_MS - 1) / CLOCK_MS) : 0) < 0) {
+        return errno == EINTR ? 0 : error_errno(err, ERROR_SYSTEM, "poll");
+    }
+    if (p[2].revents != 0 || p[5].revents != 0) {
+        return error_set(err, ERROR_CANCELLED, "cancelled at the destination");
+    }
+    if (p[3].revents != 0 && d->vmm->ops->drive(d->vmm, err) < 0) {
+        return -1;
+    }
+    /* A channel that failed has the cause; the link would only tell that it broke. */
+    if (p[4].revents != 0 && ram_receive_poll(d->receive, 0, err) < 0) {
+        return -1;
+    }
+    if (p[1].revents != 0 && take_messages(d, err) < 0) {
+        return -1;
+    }
+    return visitors_handle(d, p + OWN_POLL_FDS, err);
+}
+
+static int serve_stage(struct destination *d, const struct stage *stage, json_t *args, struct error *err) {
+    if (fault_planned("kill-destination", stage->name)) {
+        raise(SIGKILL);
+    }
+    if (fault_planned("fail-destination", stage->name)) {
+        return error_set(err, ERROR_SYSTEM, "a fault was planned for stage '%s'", stage->name);
+    }
+    json_t *reply = json_object();
+    if (stage->destination(d, args, reply, err) < 0) {
+        json_decref(reply);
+        return -1;
+    }
+    json_object_set_new(reply, "type", json_string("reply"));
+    json_object_set_new(reply, "stage", json_string(stage->name));
+    return link_send(d->link, reply, err);
+}
+
+/* Stages come in the order of the table, each once: whatever else the peer asks for is refused. */
+static int serve_request(struct destination *d, struct error *err) {
+    json_t *request = d->request;
+    d->request = NULL;
+    const char *name = json_string_value(json_object_get(request, "stage"));
+    int i = name != NULL ? stage_find(name) : -1;
+    int next = d->stage + 1;
+    while (next < (int)stage_count && stages[next].destination == NULL) {
+        next++;
+    }
+    int rc;
+    if (i < 0 || i != next) {
+        rc = error_set(err, ERROR_PEER, "the source asks for the stage '%.32s', which is not the one that comes next",
+                       name ? name : "(none)");
+    } else {
+        d->stage = i;
+        status_set_state(&d->status, stages[i].state, stages[i].name);
+        events_emit(&d->events, "stage", json_pack("{s:s}", "stage", stages[i].name));
+        log_debug("stage %s", stages[i].name);
+        rc = serve_stage(d, &stages[i], json_object_get(request, "args"), err);
+    }
+    json_decref(request);
+    return rc;
+}
+
+static int serve(struct destination *d, struct error *err) {
+    while (!d->finished) {
+        if (destination_poll(d, -1, CLOCK_S, err) < 0) {
+            return -1;
+        }
+        if (d->request != NULL && serve_request(d, err) < 0) {
+            return -1;
+        }
+    }
+    return d->ran ? 0 : error_set(err, ERROR_PEER, "the source said goodbye before the guest was handed over");
+}
+
+static int init(struct destination *d, struct error *err) {
+    status_init(&d->status);
+    if (events_open(&d->events, d->config->events_path, err) < 0 ||
+        d->vmm->ops->inspect(d->vmm, VMM_DESTINATION, err) < 0) {
+        return -1;
+    }
+    d->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (d->cancel_fd < 0) {
+        return error_errno(err, ERROR_SYSTEM, "eventfd");
+    }
+    d->listener = address_listen(&d->config->listen, err);
+    if (d->listener < 0) {
+        return -1;
+    }
+    if (d->config->control_path != NULL) {
+        d->control = control_open(d->config->control_path, &destination_control_ops, d, err);
+        if (d->control == NULL) {
+            return -1;
+        }
+    }
+    events_emit(&d->events, "listening", NULL);
+    log_info("waiting at %s%s%s", d->config->listen.host, d->config->listen.port[0] ? " port " : "",
+             d->config->listen.port);
+    return 0;
+}
+
+static void release(struct destination *d) {
+    control_close(d->control);
+    if (d->cancel_fd >= 0) {
+        close(d->cancel_fd);
+    }
+    if (d->listener >= 0) {
+        close(d->listener);
+        if (d->config->listen.kind == ADDRESS_UNIX) {
+            unlink(d->config->listen.host);
+        }
+    }
+    visitors_close(d);
+    for (unsigned i = 0; i < d->channel_count; i++) {
+        conn_break(&d->channels[i]);
+    }
+    ram_receive_close(d->receive);
+    relay_stop(&d->relay);
+    link_close(d->link);
+    for (unsigned i = 0; i < d->channel_count; i++) {
+        conn_close(&d->channels[i]);
+    }
+    if (d->device_fd >= 0) {
+        close(d->device_fd);
+    }
+    json_decref(d->request);
+    ram_free(&d->ram);
+}
+
+static void tell_source(struct destination *d, const struct error *cause) {
+    struct error ignored = { 0 };
+    if (d->link != NULL && cause->class != ERROR_LINK) {
+        json_t *message =
+            json_pack("{s:s, s:s, s:s}", "type", "error", "class", error_class_name(cause->class), "desc", cause->desc);
+        if (message == NULL || link_send(d->link, message, &ignored) < 0) {
+            log_debug("could not tell the source");
+        }
+    }
+}
+
+/* What the operator should do with the destination's VMM now. */
+static void advise(const struct destination *d, int status) {
+    if (status == 3) {
+        log_error("it is not known whether the source has handed the guest over: it stays paused here. Look at the "
+                  "source: if the guest runs there, end this VMM; if the source says 'in doubt', 'cont' here runs it");
+    } else if (d->loading) {
+        log_warning("the guest runs on at the source; end this VMM and start it anew before the next try");
+    } else if (d->link != NULL) {
+        log_warning("the guest runs on at the source; this VMM was not touched but for its memory and can wait for "
+                    "another try");
+    }
+}
+
+static int conclude(struct destination *d, struct error *err) {
+    struct error ignored = { 0 };
+    int status = 1;
+    const char *state = err->class == ERROR_CANCELLED ? "cancelled" : "failed";
+    if (d->ran) {
+        /* The guest runs here; only the goodbye is missing. */
+        log_warning("the source left without a goodbye: %s", err->desc);
+        error_clear(err);
+        return 0;
+    }
+    tell_source(d, err);
+    if (d->loaded && err->class == ERROR_LINK) {
+        status = 3;
+        state = "in-doubt";
+    }
+    log_error("%s", err->desc);
+    if (d->vmm->ops->discard(d->vmm, &ignored) < 0) {
+        log_debug("discard: %s", ignored.desc);
+    }
+    advise(d, status);
+    pthread_mutex_lock(&d->status.lock);
+    d->status.error = *err;
+    d->status.error_stage = d->stage >= 0 ? stages[d->stage].name : "connect";
+    d->status.state = state;
+    pthread_mutex_unlock(&d->status.lock);
+    return status;
+}
+
+static void note_totals(struct destination *d) {
+    pthread_mutex_lock(&d->status.lock);
+    d->status.times.total = clock_now() - d->status.started;
+    d->status.transferred = d->link ? atomic_load(&link_conn(d->link)->received) : 0;
+    for (unsigned i = 0; i < d->channel_count; i++) {
+        d->status.transferred += atomic_load(&d->channels[i].received);
+    }
+    d->status.transferred += atomic_load(&d->relay.bytes);
+    if (d->ran) {
+        d->status.state = "completed";
+    }
+    pthread_mutex_unlock(&d->status.lock);
+}
+
+int destination_serve(const struct destination_config *config, json_t **report) {
+    struct destination d = { .config = config,
+                             .vmm = config->vmm,
+                             .params = config->params,
+                             .listener = -1,
+                             .device_fd = -1,
+                             .cancel_fd = -1,
+                             .stage = -1 };
+    visitors_init(&d);
+    struct error err = { 0 };
+    int status = 0;
+    if (init(&d, &err) < 0 || serve(&d, &err) < 0) {
+        status = conclude(&d, &err);
+    }
+    note_totals(&d);
+    *report = status_json(&d.status);
+    events_emit(&d.events, "end", json_deep_copy(*report));
+    release(&d);
+    events_close(&d.events);
+    return status;
+}

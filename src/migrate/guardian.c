@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate/guardian.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Waits until the engine is done or dead; true when it died. */
+static bool engine_died(int pipe_end) {
+    char word;
+    ssize_t n;
+    do {
+        n = read(pipe_end, &word, 1);
+    } while (n < 0 && errno == EINTR);
+    return n != 1;
+}
+
+static _Noreturn void watch(int pipe_end, struct vmm *vmm, const struct guardian_record *record) {
+    prctl(PR_SET_NAME, "godwit guardian");
+    setsid(); /* Ctrl-C is for the engine, which then tells us that it is done */
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    if (!engine_died(pipe_end)) {
+        _exit(0);
+    }
+    struct error err = { 0 };
+    bool resume = !atomic_load(&record->handed_over);
+    log_setup("godwit guardian", LOG_INFO);
+    if (vmm->ops->undo(vmm, resume, &err) < 0) {
+        log_error("the engine died, and what it had changed could not be put back: %s", err.desc);
+        _exit(1);
+    }
+    log_warning("the engine died; %s", resume ? "the guest runs on at the source as before"
+                                              : "the guest was handed over and stays paused at the source");
+    _exit(0);
+}
+
+int guardian_start(struct guardian *g, struct vmm *vmm, struct error *err) {
+    *g = (struct guardian){ .pipe = -1 };
+    g->record = mmap(NULL, sizeof(*g->record), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int ends[2];
+    if (g->record == MAP_FAILED) {
+        g->record = NULL;
+    }
+    if (g->record == NULL || pipe2(ends, O_CLOEXEC) < 0) {
+        return error_errno(err, ERROR_SYSTEM, "cannot set up the guardian");
+    }
+    g->pid = fork();
+    if (g->pid < 0) {
+        close(ends[0]);
+        close(ends[1]);
+        g->pid = 0;
+        return error_errno(err, ERROR_SYSTEM, "cannot fork the guardian");
+    }
+    if (g->pid == 0) {
+        close(ends[1]);
+        watch(ends[0], vmm, g->record);
+    }
+    close(ends[0]);
+    g->pipe = ends[1];
+    return 0;
+}
+
+void guardian_hand_over(struct guardian *g) {
+    if (g->record != NULL) {
+        atomic_store(&g->record->handed_over, true);
+    }
+}
+
+void guardian_dismiss(struct guardian *g) {
+    if (g->pid <= 0) {
+        return;
+    }
+    if (write(g->pipe, "d", 1) < 0) {
+        log_warning("the guardian is gone already");
+    }
+    close(g->pipe);
+    int status;
+    while (waitpid(g->pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    munmap(g->record, sizeof(*g->record));
+    *g = (struct guardian){ .pipe = -1 };
+}

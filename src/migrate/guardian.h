@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A guest is never left stopped because a process died.
+ *
+ * The guardian is a tiny process, forked before anything is changed at the source. It shares the VMM's monitor with the
+ * engine, and the undo record that the VMM's room keeps in shared memory. It only waits. When the engine ends without a
+ * word (SIGKILL, a crash, the OOM killer), the guardian undoes what only the VMM's monitor can undo: a guest stopped in
+ * the switchover, capabilities, parameters. What the kernel undoes by itself (userfaultfd, ptrace) needs no guardian.
+ *
+ *   engine alive                    guardian: waits on a pipe whose other end only the engine has
+ *   engine says "done" and exits    guardian: exits
+ *   pipe ends without "done"        guardian: vmm->ops->undo(resume unless handed over), exits
+ *
+ * After guardian_hand_over() the guest at the source must never run again: the guardian then puts the settings back
+ * and leaves the guest stopped.
+ */
+#ifndef GODWIT_MIGRATE_GUARDIAN_H
+#define GODWIT_MIGRATE_GUARDIAN_H
+
+#include "base/error.h"
+#include "vmm/vmm.h"
+
+#include <stdatomic.h>
+#include <sys/types.h>
+
+struct guardian {
+    pid_t pid;
+    int pipe; /* the engine's end */
+    struct guardian_record {
+        _Atomic bool handed_over;
+    } * record; /* shared with the guardian process */
+};
+
+/* Forks. Call before any thread starts. */
+int guardian_start(struct guardian *g, struct vmm *vmm, struct error *err);
+/* From here on nobody lets the guest run at the source. */
+void guardian_hand_over(struct guardian *g);
+/* All is undone or done: the guardian ends and is waited for. Safe when it was never started. */
+void guardian_dismiss(struct guardian *g);
+
+#endif

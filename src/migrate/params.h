@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The parameters of a migration: one table with name, range, default, and how the two sides agree on a value.
+ * Names are QEMU's where QEMU has the thing, else those of the project's seeds.
+ */
+#ifndef GODWIT_MIGRATE_PARAMS_H
+#define GODWIT_MIGRATE_PARAMS_H
+
+#include "base/error.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum param {
+    PARAM_DOWNTIME_LIMIT,  /* ms */
+    PARAM_MAX_BANDWIDTH,   /* bytes/s, 0: none */
+    PARAM_CHANNELS,        /* 0: auto */
+    PARAM_PAGES_PER_BATCH, /* of 4 KiB */
+    PARAM_COMPRESSION,     /* enum param_compression */
+    PARAM_LZ4_ACCELERATION,
+    PARAM_TRACKER,      /* enum tracker_kind */
+    PARAM_LINK_TIMEOUT, /* s */
+    PARAM_AUTOSTART,    /* bool */
+    PARAM_SOURCE_QUIT,  /* bool */
+    PARAM_COUNT,
+};
+
+enum param_compression { PARAM_COMPRESSION_AUTO, PARAM_COMPRESSION_NONE, PARAM_COMPRESSION_LZ4 };
+
+struct params {
+    int64_t value[PARAM_COUNT];
+    bool set[PARAM_COUNT]; /* by the user, on this side or, after the merge, on either */
+};
+
+void params_init(struct params *p);
+
+/* Sets from "NAME=VALUE" on the command line. Refuses with the range. */
+int params_set(struct params *p, const char *assignment, struct error *err);
+
+/* Sets from a JSON object {name: value} as migrate-set-parameters has it. All or nothing. `live`: the migration runs,
+ * so only what may change then. */
+int params_set_json(struct params *p, json_t *object, bool live, struct error *err);
+
+/* What was set (`all`: every value), as a JSON object. A new reference. */
+json_t *params_json(const struct params *p, bool all);
+
+/* At the destination: agrees with what the source has set. Where both say something the stricter limit holds, and the
+ * destination decides what happens at the destination. */
+int params_merge(struct params *p, json_t *source, struct error *err);
+
+/* One line a parameter, for --help. */
+void params_help(FILE *out);
+
+#endif

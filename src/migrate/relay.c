@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate/relay.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define RELAY_BUFFER (256u << 10)
+
+static int write_all(struct relay *r, const char *data, size_t size, struct error *err) {
+    while (size > 0) {
+        ssize_t n = send(r->to, data, size, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return error_errno(err, ERROR_LINK, "the device state could not be passed on");
+        }
+        data += n;
+        size -= (size_t)n;
+        atomic_fetch_add(&r->bytes, (uint64_t)n);
+    }
+    return 0;
+}
+
+static int carry(struct relay *r, char *buffer, struct error *err) {
+    for (;;) {
+        ssize_t n = recv(r->from, buffer, RELAY_BUFFER, 0);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return error_errno(err, ERROR_LINK, "the device state broke off");
+        }
+        if (n == 0) {
+            return 0;
+        }
+        if (write_all(r, buffer, (size_t)n, err) < 0) {
+            return -1;
+        }
+    }
+}
+
+static void *run(void *opaque) {
+    struct relay *r = opaque;
+    pthread_setname_np(pthread_self(), "relay");
+    char *buffer = malloc(RELAY_BUFFER);
+    if (buffer == NULL) {
+        error_set(&r->failure, ERROR_SYSTEM, "no memory for the device state");
+    } else {
+        carry(r, buffer, &r->failure);
+    }
+    free(buffer);
+    shutdown(r->to, SHUT_WR);
+    atomic_store(&r->ended, true);
+    eventfd_write(r->event_fd, 1);
+    return NULL;
+}
+
+int relay_start(struct relay *r, int from, int to, struct error *err) {
+    *r = (struct relay){ .from = from, .to = to, .event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };
+    if (r->event_fd < 0 || pthread_create(&r->thread, NULL, run, r) != 0) {
+        error_errno(err, ERROR_SYSTEM, "cannot start the relay of the device state");
+        close(from);
+        close(to);
+        if (r->event_fd >= 0) {
+            close(r->event_fd);
+        }
+        return -1;
+    }
+    r->started = true;
+    return 0;
+}
+
+void relay_stop(struct relay *r) {
+    if (!r->started) {
+        return;
+    }
+    shutdown(r->from, SHUT_RDWR);
+    shutdown(r->to, SHUT_RDWR);
+    pthread_join(r->thread, NULL);
+    r->started = false;
+    close(r->from);
+    close(r->to);
+    close(r->event_fd);
+}
+
+int relay_result(struct relay *r, struct error *err) {
+    if (!atomic_load(&r->ended)) {
+        return error_set(err, ERROR_LINK, "the device state did not come to its end");
+    }
+    if (error_is_set(&r->failure)) {
+        return error_set(err, r->failure.class, "%s", r->failure.desc);
+    }
+    return 0;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Carries the VMM's device state, as it is, from one descriptor to another until its end. One thread. */
+#ifndef GODWIT_MIGRATE_RELAY_H
+#define GODWIT_MIGRATE_RELAY_H
+
+#include "base/error.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct relay {
+    int from, to; /* owned by the relay once started */
+    pthread_t thread;
+    bool started;
+    int event_fd; /* readable when the relay has ended */
+    _Atomic bool ended;
+    _Atomic uint64_t bytes;
+    struct error failure; /* the thread's, until it is joined */
+};
+
+/* Takes over both descriptors. At the end of `from`, `to` is shut down for writing. */
+int relay_start(struct relay *r, int from, int to, struct error *err);
+/* Breaks a running relay off, joins it, closes the descriptors. Safe when it was never started. */
+void relay_stop(struct relay *r);
+/* After the end: 0 when all of it went through, else -1 with the reason. */
+int relay_result(struct relay *r, struct error *err);
+
+#endif

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate/source.h"
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "migrate/stage.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* Takes the faults that are planned for the beginning of a stage. */
+static int take_faults(struct source *s, struct error *err) {
+    if (fault_planned("kill-source", s->stage)) {
+        raise(SIGKILL);
+    }
+    if (fault_planned("fail", s->stage)) {
+        return error_set(err, ERROR_SYSTEM, "a fault was planned for stage '%s'", s->stage);
+    }
+    int64_t until = clock_now() + fault_value("hold", s->stage, 0) * CLOCK_MS;
+    while (clock_now() < until) {
+        if (source_poll(s, -1, until - clock_now(), err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int run_stages(struct source *s, struct error *err) {
+    for (size_t i = 0; i < stage_count; i++) {
+        int64_t begin = clock_now();
+        s->stage = stages[i].name;
+        status_set_state(&s->status, stages[i].state, s->stage);
+        events_emit(&s->events, "stage", json_pack("{s:s}", "stage", s->stage));
+        log_debug("stage %s", s->stage);
+        if (take_faults(s, err) < 0 || stages[i].source(s, err) < 0) {
+            return -1;
+        }
+        log_debug("stage %s took %.1f ms", s->stage, (double)(clock_now() - begin) / 1e6);
+    }
+    return 0;
+}
+
+static int init(struct source *s, struct error *err) {
+    pthread_mutex_init(&s->params_lock, NULL);
+    status_init(&s->status);
+    s->stage = "connect";
+    s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (s->cancel_fd < 0) {
+        return error_errno(err, ERROR_SYSTEM, "eventfd");
+    }
+    /* Before any thread, and before anything is changed. */
+    if (guardian_start(&s->guardian, s->vmm, err) < 0) {
+        return -1;
+    }
+    return events_open(&s->events, s->config->events_path, err);
+}
+
+/* Everything that this side holds, in the order that ends threads before what they use. */
+static void release(struct source *s) {
+    limit_lift(&s->limit);
+    control_close(s->control);
+    for (unsigned i = 0; i < s->channel_count; i++) {
+        conn_break(&s->channels[i]);
+    }
+    relay_stop(&s->relay);
+    status_note(&s->status, &s->status.transferred, source_transferred(s));
+    if (s->link != NULL) {
+        link_break(s->link);
+    }
+    tracker_close(s->tracker);
+    guardian_dismiss(&s->guardian);
+}
+
+/* After the report: memory that the report still reads. */
+static void release_rest(struct source *s) {
+    ram_send_close(s->send);
+    link_close(s->link);
+    for (unsigned i = 0; i < s->channel_count; i++) {
+        conn_close(&s->channels[i]);
+    }
+    free(s->channels);
+    conn_close(&s->device);
+    ram_free(&s->ram);
+    json_decref(s->reply);
+    events_close(&s->events);
+    if (s->cancel_fd >= 0) {
+        close(s->cancel_fd);
+    }
+}
+
+static void tell_destination(struct source *s, const struct error *cause) {
+    struct error ignored = { 0 };
+    if (s->link != NULL && cause->class != ERROR_LINK) {
+        json_t *message =
+            json_pack("{s:s, s:s, s:s}", "type", "abort", "class", error_class_name(cause->class), "desc", cause->desc);
+        if (message == NULL || link_send(s->link, message, &ignored) < 0) {
+            log_debug("could not tell the destination");
+        }
+    }
+}
+
+static void note_failure(struct source *s, const struct error *cause, const char *state) {
+    pthread_mutex_lock(&s->status.lock);
+    s->status.error = *cause;
+    s->status.error_stage = s->stage;
+    s->status.state = state;
+    pthread_mutex_unlock(&s->status.lock);
+}
+
+/* Before hand-over: the guest runs on here as if nothing had been. First of all it runs again. */
+static int abort_migration(struct source *s, struct error *cause) {
+    struct error undo = { 0 };
+    if (s->vmm->ops->undo(s->vmm, true, &undo) < 0) {
+        error_prefix(&undo, "%s; and the guest could not be put back as it was: ", cause->desc);
+        note_failure(s, &undo, "in-doubt");
+        log_error("%s: %s", s->stage, undo.desc);
+        tell_destination(s, cause);
+        return 3;
+    }
+    tell_destination(s, cause);
+    note_failure(s, cause, cause->class == ERROR_CANCELLED ? "cancelled" : "failed");
+    log_error("%s: %s", s->stage, cause->desc);
+    log_warning("the guest %s at the source, unchanged", s->guest_was_running ? "runs on" : "stays");
+    return 1;
+}
+
+/* After hand-over: nobody may run the guest on our word alone. */
+static int leave_in_doubt(struct source *s, struct error *cause) {
+    struct error undo = { 0 };
+    note_failure(s, cause, "in-doubt");
+    log_error("%s: %s", s->stage, cause->desc);
+    log_error("the guest was handed over and stays paused here; it is not known whether it runs at the destination. "
+              "Look there first: if its VMM is paused or gone and will never run, 'cont' on this VMM's monitor takes "
+              "the guest back");
+    if (s->vmm->ops->undo(s->vmm, false, &undo) < 0) {
+        log_warning("the VMM's settings were not put back: %s", undo.desc);
+    }
+    return 3;
+}
+
+static int conclude(struct source *s, int rc, struct error *err) {
+    int status = 0;
+    if (rc < 0) {
+        status = s->handed_over ? leave_in_doubt(s, err) : abort_migration(s, err);
+    }
+    pthread_mutex_lock(&s->status.lock);
+    if (s->status.times.total == STATUS_UNKNOWN) {
+        s->status.times.total = clock_now() - s->status.started;
+    }
+    pthread_mutex_unlock(&s->status.lock);
+    return status;
+}
+
+int source_run(const struct source_config *config, json_t **report) {
+    struct source s = { .config = config,
+                        .vmm = config->vmm,
+                        .params = config->params,
+                        .cancel_fd = -1,
+                        .device = { .fd = -1 },
+                        .guardian = { .pipe = -1 } };
+    struct error err = { 0 };
+    int rc = init(&s, &err);
+    if (rc == 0) {
+        rc = run_stages(&s, &err);
+    }
+    int status = conclude(&s, rc, &err);
+    release(&s);
+    log_progress("");
+    *report = status_json(&s.status);
+    events_emit(&s.events, "end", json_deep_copy(*report));
+    release_rest(&s);
+    return status;
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The source side of one migration. */
+#ifndef GODWIT_MIGRATE_SOURCE_H
+#define GODWIT_MIGRATE_SOURCE_H
+
+#include "attach/tracker.h"
+#include "base/error.h"
+#include "migrate/control.h"
+#include "migrate/events.h"
+#include "migrate/guardian.h"
+#include "migrate/params.h"
+#include "migrate/relay.h"
+#include "migrate/status.h"
+#include "ram/block.h"
+#include "ram/choice.h"
+#include "ram/send.h"
+#include "vmm/vmm.h"
+#include "wire/address.h"
+#include "wire/hello.h"
+#include "wire/limit.h"
+#include "wire/link.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct source_config {
+    struct vmm *vmm; /* opened, not yet inspected; not owned */
+    struct address to;
+    struct params params;
+    const char *events_path, *control_path; /* NULL: none */
+    bool progress;                          /* a progress line on stderr */
+    int signal_fd;                          /* readable: somebody wants the migration to end */
+};
+
+struct source {
+    const struct source_config *config;
+    struct vmm *vmm;
+
+    pthread_mutex_t params_lock; /* owns params: the control thread changes the live ones */
+    struct params params;
+    struct limit limit;                      /* follows max-bandwidth */
+    struct compression_settings compression; /* follows compression, lz4-acceleration */
+
+    struct status status;
+    struct events events;
+    struct control *control;
+    int cancel_fd; /* eventfd: the control thread wants the migration to end */
+    struct guardian guardian;
+
+    /* The wire. */
+    uint8_t session[SESSION_SIZE];
+    struct link *link;
+    struct conn *channels;
+    unsigned channel_count; /* connected */
+    struct conn device;
+    json_t *reply; /* from the destination, not yet taken */
+
+    /* RAM. */
+    struct ram ram;
+    struct tracker *tracker;
+    struct ram_send *send;
+    int64_t scanned_at;      /* clock_now() of the last scan */
+    double pages_per_second; /* that passes get done; 0: not known */
+    uint64_t sent_before;    /* bytes on the wire at the start of the pass */
+    int64_t pass_started;
+
+    /* The switchover. */
+    struct relay relay;
+    bool guest_was_running;
+    int64_t stopped_at;  /* clock_now() at the guest's stop */
+    bool handed_over;    /* from here on the guest never runs here again */
+    int64_t progress_at; /* when the progress line is due */
+    const char *stage;
+};
+
+/* Runs a whole migration. Returns the exit status of the contract (0, 1, 3) and the report of --json in *report. */
+int source_run(const struct source_config *config, json_t **report);
+
+/* Stages (stage.c). */
+int source_connect(struct source *s, struct error *err);
+int source_inspect(struct source *s, struct error *err);
+int source_attach(struct source *s, struct error *err);
+int source_ram_full(struct source *s, struct error *err);
+int source_iterate(struct source *s, struct error *err);
+int source_stop(struct source *s, struct error *err);
+int source_final(struct source *s, struct error *err);
+int source_device(struct source *s, struct error *err);
+int source_hand_over(struct source *s, struct error *err);
+int source_run_destination(struct source *s, struct error *err);
+int source_detach(struct source *s, struct error *err);
+
+/* source_control.c. Makes the running parts follow the live parameters; the caller holds params_lock. */
+void source_apply_params(struct source *s);
+extern const struct control_ops source_control_ops;
+
+/* source_wait.c: the one place where the source waits. Polls once, at most `timeout_ns`, for `fd` (or -1), messages of
+ * the destination, the VMM, signals and the control socket. -1 when the migration must end. */
+int source_poll(struct source *s, int fd, int64_t timeout_ns, struct error *err);
+/* Asks the destination for its half of the running stage; takes the reference to args (NULL: none). */
+int source_request(struct source *s, json_t *args, struct error *err);
+/* Waits for the reply to it: a new reference in *reply (may be NULL when nobody wants it). */
+int source_await(struct source *s, int64_t timeout_ns, json_t **reply, struct error *err);
+uint64_t source_transferred(struct source *s);
+
+/* source_scan.c: marks what the guest wrote since the last scan as dirty, and protects it again. */
+int source_scan(struct source *s, struct error *err);
+/* Sends all dirty pages: starts a pass and waits for its end. Scan, then drain, come before it. */
+int source_pass(struct source *s, struct error *err);
+
+/* What the other side may take for an answer that needs no data: it is alive, else the link tells. */
+#define REPLY_TIMEOUT (120 * CLOCK_S)
+
+#endif

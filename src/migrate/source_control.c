@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the control socket may ask of the source. The functions behind source_control_ops run on its thread. */
+#include "migrate/source.h"
+
+#include <sys/eventfd.h>
+
+void source_apply_params(struct source *s) {
+    static const int codec_of[] = { COMPRESSION_AUTO, CODEC_NONE, CODEC_LZ4 };
+    const int64_t *value = s->params.value;
+    limit_set(&s->limit, (uint64_t)value[PARAM_MAX_BANDWIDTH]);
+    atomic_store(&s->compression.codec, codec_of[value[PARAM_COMPRESSION]]);
+    atomic_store(&s->compression.lz4_acceleration, (int)value[PARAM_LZ4_ACCELERATION]);
+}
+
+static json_t *control_query(void *opaque) {
+    struct source *s = opaque;
+    return status_query(&s->status);
+}
+
+static json_t *control_parameters(void *opaque) {
+    struct source *s = opaque;
+    pthread_mutex_lock(&s->params_lock);
+    json_t *json = params_json(&s->params, true);
+    pthread_mutex_unlock(&s->params_lock);
+    return json;
+}
+
+static int control_set_parameters(void *opaque, json_t *object, struct error *err) {
+    struct source *s = opaque;
+    pthread_mutex_lock(&s->params_lock);
+    int rc = params_set_json(&s->params, object, true, err);
+    source_apply_params(s);
+    pthread_mutex_unlock(&s->params_lock);
+    return rc;
+}
+
+static int control_cancel(void *opaque, struct error *err) {
+    struct source *s = opaque;
+    (void)err;
+    eventfd_write(s->cancel_fd, 1);
+    return 0;
+}
+
+const struct control_ops source_control_ops = {
+    .query = control_query,
+    .parameters = control_parameters,
+    .set_parameters = control_set_parameters,
+    .cancel = control_cancel,
+};

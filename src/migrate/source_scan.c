@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate/source.h"
+
+#include "base/bits.h"
+#include "base/clock.h"
+
+/* Where in a block a mapping lies. */
+struct place {
+    struct ram_block *block;
+    const struct vmm_ram_range *range;
+};
+
+static void mark_dirty(void *opaque, uint64_t start, uint64_t end) {
+    const struct place *p = opaque;
+    uint64_t first = (start - p->range->start + p->range->offset) / RAM_PAGE_SIZE;
+    uint64_t last = (end - p->range->start + p->range->offset + RAM_PAGE_SIZE - 1) / RAM_PAGE_SIZE;
+    bits_set_range(p->block->dirty, first, last < p->block->pages ? last : p->block->pages);
+}
+
+int source_scan(struct source *s, struct error *err) {
+    int64_t now = clock_now();
+    uint64_t before = ram_dirty_pages(&s->ram);
+    if (tracker_check(s->tracker, err) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < s->ram.count; i++) {
+        const struct vmm_ram *ram = &s->vmm->ram[i];
+        for (size_t k = 0; k < ram->range_count; k++) {
+            struct place place = { &s->ram.blocks[i], &ram->ranges[k] };
+            if (tracker_scan(s->tracker, place.range->start, place.range->end, mark_dirty, &place, err) < 0) {
+                return -1;
+            }
+        }
+    }
+    uint64_t dirty = ram_dirty_pages(&s->ram);
+    pthread_mutex_lock(&s->status.lock);
+    s->status.remaining = dirty * RAM_PAGE_SIZE;
+    s->status.passes++;
+    if (s->scanned_at != 0 && now > s->scanned_at) {
+        s->status.dirty_rate = (uint64_t)((double)(dirty - before) * 1e9 / (double)(now - s->scanned_at));
+    }
+    pthread_mutex_unlock(&s->status.lock);
+    s->scanned_at = now;
+    return 0;
+}
+
+/* Learns from a pass how fast passes go. Tiny ones say more of the round trip than of the link. */
+static void learn(struct source *s, uint64_t pages) {
+    double seconds = (double)(clock_now() - s->pass_started) / 1e9;
+    uint64_t bytes = source_transferred(s) - s->sent_before;
+    if (seconds > 0 && (pages > 1024 || s->pages_per_second == 0)) {
+        s->pages_per_second = (double)pages / seconds;
+    }
+    pthread_mutex_lock(&s->status.lock);
+    s->status.transferred = source_transferred(s);
+    s->status.mbps = seconds > 0 ? (double)bytes * 8 / seconds / 1e6 : 0;
+    pthread_mutex_unlock(&s->status.lock);
+}
+
+int source_pass(struct source *s, struct error *err) {
+    struct pass *pass = ram_send_pass(s->send);
+    uint64_t pages = s->status.remaining / RAM_PAGE_SIZE; /* main thread: the only writer */
+    atomic_store(&ram_send_counters(s->send)->done, 0);
+    s->pass_started = clock_now();
+    s->sent_before = source_transferred(s);
+    pass_start(pass);
+    int finished;
+    while ((finished = pass_poll(pass, err)) == 0) {
+        if (source_poll(s, pass->event_fd, CLOCK_S, err) < 0) {
+            return -1;
+        }
+    }
+    if (finished < 0) {
+        /* A channel breaks because the destination failed or the link did: the reason is more use than the symptom. */
+        struct error why = { 0 };
+        if (err->class == ERROR_LINK && source_poll(s, -1, 200 * CLOCK_MS, &why) < 0) {
+            *err = why;
+        }
+        return -1;
+    }
+    learn(s, pages);
+    status_note(&s->status, &s->status.remaining, 0);
+    events_emit(&s->events, "pass",
+                json_pack("{s:i, s:I, s:I, s:f}", "pass", (int)s->status.passes, "pages", (json_int_t)pages,
+                          "transferred", (json_int_t)s->status.transferred, "ms",
+                          (double)(clock_now() - s->pass_started) / 1e6));
+    return 0;
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate/source.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CONNECT_TIMEOUT (10 * CLOCK_S)
+
+static int64_t param(struct source *s, enum param p) {
+    pthread_mutex_lock(&s->params_lock);
+    int64_t value = s->params.value[p];
+    pthread_mutex_unlock(&s->params_lock);
+    return value;
+}
+
+/* One connection of this migration: connected, greeted, under the link's watch. */
+static int open_connection(struct source *s, struct conn *c, const char *name, enum hello_role role, unsigned channel,
+                           struct error *err) {
+    int64_t timeout = param(s, PARAM_LINK_TIMEOUT) * CLOCK_S;
+    int fd = address_connect(&s->config->to, CONNECT_TIMEOUT, err);
+    if (fd < 0) {
+        return -1;
+    }
+    address_set_timeout(fd, timeout);
+    conn_init(c, fd, name);
+    struct hello hello = { .role = (uint8_t)role, .channel = (uint16_t)channel };
+    memcpy(hello.session, s->session, SESSION_SIZE);
+    struct timeval patience = { .tv_sec = (time_t)param(s, PARAM_LINK_TIMEOUT) };
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    if (hello_exchange(c, &hello, err) < 0) {
+        conn_close(c);
+        return -1;
+    }
+    patience.tv_sec = 0;
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    memcpy(s->session, hello.session, SESSION_SIZE);
+    if (s->link != NULL) {
+        link_watch(s->link, c);
+    }
+    return 0;
+}
+
+int source_connect(struct source *s, struct error *err) {
+    if (s->config->control_path != NULL) {
+        s->control = control_open(s->config->control_path, &source_control_ops, s, err);
+        if (s->control == NULL) {
+            return -1;
+        }
+    }
+    struct conn c;
+    if (open_connection(s, &c, "control", ROLE_CONTROL, 0, err) < 0) {
+        return -1;
+    }
+    s->link = link_open(c.fd, param(s, PARAM_LINK_TIMEOUT) * CLOCK_S, err);
+    return s->link != NULL ? 0 : -1;
+}
+
+/* The destination has agreed on the parameters: its answer holds. */
+static int adopt_params(struct source *s, json_t *reply, struct error *err) {
+    pthread_mutex_lock(&s->params_lock);
+    int rc = params_set_json(&s->params, json_object_get(reply, "params"), false, err);
+    source_apply_params(s);
+    pthread_mutex_unlock(&s->params_lock);
+    return rc < 0 ? error_prefix(err, "the destination's parameters: ") : 0;
+}
+
+int source_inspect(struct source *s, struct error *err) {
+    if (s->vmm->ops->inspect(s->vmm, VMM_SOURCE, err) < 0 ||
+        s->vmm->ops->guest_running(s->vmm, &s->guest_was_running, err) < 0) {
+        return -1;
+    }
+    json_t *description = s->vmm->ops->describe(s->vmm, err);
+    if (description == NULL) {
+        return -1;
+    }
+    json_t *args = json_pack("{s:o, s:o}", "guest", description, "params", params_json(&s->config->params, false));
+    json_t *reply;
+    if (source_request(s, args, err) < 0 || source_await(s, REPLY_TIMEOUT, &reply, err) < 0) {
+        return -1;
+    }
+    int rc = adopt_params(s, reply, err);
+    json_decref(reply);
+    return rc;
+}
+
+static int connect_channels(struct source *s, struct error *err) {
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned want = (unsigned)param(s, PARAM_CHANNELS);
+    if (want == 0) {
+        want = cpus < 1 ? 1 : cpus < 4 ? (unsigned)cpus : 4;
+    }
+    s->channels = calloc(want, sizeof(s->channels[0]));
+    if (s->channels == NULL) {
+        return error_errno(err, ERROR_SYSTEM, "no memory for %u channels", want);
+    }
+    for (unsigned i = 0; i < want; i++) {
+        if (open_connection(s, &s->channels[i], "a RAM channel", ROLE_CHANNEL, i, err) < 0) {
+            return -1;
+        }
+        s->channels[i].limit = &s->limit;
+        s->channel_count++;
+    }
+    return open_connection(s, &s->device, "the device channel", ROLE_DEVICE, 0, err);
+}
+
+static int open_ram(struct source *s, struct error *err) {
+    if (ram_init(&s->ram, s->vmm->ram_count, err) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < s->vmm->ram_count; i++) {
+        const struct vmm_ram *r = &s->vmm->ram[i];
+        if (ram_open_source(&s->ram, i, r->id, r->size, r->page_size, r->fd, err) < 0) {
+            return -1;
+        }
+    }
+    status_note(&s->status, &s->status.ram_total, ram_pages(&s->ram) * RAM_PAGE_SIZE);
+    return 0;
+}
+
+static int start_tracking(struct source *s, struct error *err) {
+    s->tracker = tracker_open(s->vmm->pid, (enum tracker_kind)param(s, PARAM_TRACKER), err);
+    if (s->tracker == NULL) {
+        return -1;
+    }
+    for (size_t i = 0; i < s->vmm->ram_count; i++) {
+        const struct vmm_ram *r = &s->vmm->ram[i];
+        for (size_t k = 0; k < r->range_count; k++) {
+            if (tracker_add(s->tracker, r->ranges[k].start, r->ranges[k].end, r->page_size, err) < 0) {
+                return error_prefix(err, "RAM %s: ", r->id);
+            }
+        }
+    }
+    pthread_mutex_lock(&s->status.lock);
+    s->status.attach_stop = tracker_stopped_ns(s->tracker);
+    s->status.tracker = tracker_kind(s->tracker) == TRACKER_ASYNC ? "async" : "sync";
+    pthread_mutex_unlock(&s->status.lock);
+    return 0;
+}
+
+int source_attach(struct source *s, struct error *err) {
+    if (open_ram(s, err) < 0 || connect_channels(s, err) < 0) {
+        return -1;
+    }
+    json_t *args = json_pack("{s:i}", "channels", (int)s->channel_count);
+    if (source_request(s, args, err) < 0 || start_tracking(s, err) < 0 || s->vmm->ops->prepare(s->vmm, err) < 0) {
+        return -1;
+    }
+    struct ram_send_config config = { .channels = s->channel_count,
+                                      .pages_per_batch = (unsigned)param(s, PARAM_PAGES_PER_BATCH),
+                                      .conns = s->channels,
+                                      .compression = &s->compression };
+    s->send = ram_send_open(&s->ram, &config, err);
+    if (s->send == NULL) {
+        return -1;
+    }
+    pthread_mutex_lock(&s->status.lock);
+    s->status.counters = ram_send_counters(s->send);
+    pthread_mutex_unlock(&s->status.lock);
+    /* Looking for stale pages in a large preallocated file takes the destination its time. */
+    return source_await(s, 10 * REPLY_TIMEOUT, NULL, err);
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From the guest's stop to its run at the destination. The order is the rule (docs/correctness.md):
+ *
+ *   stop       the destination's VMM waits for device state; ours stops the guest and holds its device state back
+ *   final      the last scan, the last pages, and the destination's word that all of it is in place
+ *   device     only now the device state is let through: loading it reads guest memory
+ *   hand-over  the destination says "loaded"; from here on the guest never runs here again
+ *   run        the destination lets it run
+ */
+#include "migrate/source.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <sys/socket.h>
+
+#define DEVICE_TIMEOUT (120 * CLOCK_S)
+
+static void note_time(struct source *s, int64_t *field, int64_t since) {
+    status_note_time(&s->status, field, clock_now() - since);
+}
+
+int source_stop(struct source *s, struct error *err) {
+    if (source_request(s, NULL, err) < 0 || source_await(s, REPLY_TIMEOUT, NULL, err) < 0) {
+        return -1;
+    }
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
+        return error_errno(err, ERROR_SYSTEM, "socketpair");
+    }
+    CLEANUP_CLOSE int vmm_end = ends[1];
+    int wire = s->device.fd;
+    s->device.fd = -1;
+    if (relay_start(&s->relay, ends[0], wire, err) < 0) {
+        return -1;
+    }
+    int64_t begin = clock_now();
+    if (s->vmm->ops->stop(s->vmm, vmm_end, &s->stopped_at, err) < 0) {
+        return -1;
+    }
+    note_time(s, &s->status.times.stop, begin);
+    return 0;
+}
+
+int source_final(struct source *s, struct error *err) {
+    int64_t begin = clock_now();
+    if (s->vmm->ops->unchanged(s->vmm, err) < 0 || source_scan(s, err) < 0 || source_pass(s, err) < 0) {
+        return -1;
+    }
+    json_t *args = json_pack("{s:I}", "pass", (json_int_t)ram_send_pass(s->send)->number);
+    if (source_request(s, args, err) < 0 || source_await(s, REPLY_TIMEOUT, NULL, err) < 0) {
+        return -1;
+    }
+    note_time(s, &s->status.times.final, begin);
+    return 0;
+}
+
+int source_device(struct source *s, struct error *err) {
+    int64_t begin = clock_now();
+    if (source_request(s, NULL, err) < 0 || s->vmm->ops->release_device_state(s->vmm, err) < 0 ||
+        s->vmm->ops->wait_saved(s->vmm, DEVICE_TIMEOUT, err) < 0) {
+        return -1;
+    }
+    note_time(s, &s->status.times.device, begin);
+    begin = clock_now();
+    if (source_await(s, DEVICE_TIMEOUT, NULL, err) < 0) {
+        return -1;
+    }
+    note_time(s, &s->status.times.load, begin);
+    status_note(&s->status, &s->status.device_state, atomic_load(&s->relay.bytes));
+    return 0;
+}
+
+int source_hand_over(struct source *s, struct error *err) {
+    /* The last moment at which a cancel counts. */
+    if (source_poll(s, -1, 0, err) < 0) {
+        return -1;
+    }
+    guardian_hand_over(&s->guardian);
+    s->handed_over = true;
+    return 0;
+}
+
+int source_run_destination(struct source *s, struct error *err) {
+    int64_t begin = clock_now();
+    json_t *args = json_pack("{s:b}", "running", s->guest_was_running);
+    json_t *reply;
+    if (source_request(s, args, err) < 0 || source_await(s, REPLY_TIMEOUT, &reply, err) < 0) {
+        return -1;
+    }
+    note_time(s, &s->status.times.run, begin);
+    note_time(s, &s->status.times.total, s->status.started);
+    if (json_is_true(json_object_get(reply, "running"))) {
+        note_time(s, &s->status.times.downtime, s->stopped_at);
+    }
+    json_decref(reply);
+    return 0;
+}
+
+int source_detach(struct source *s, struct error *err) {
+    struct error ignored = { 0 };
+    (void)err;
+    if (link_send(s->link, json_pack("{s:s}", "type", "bye"), &ignored) < 0) {
+        log_debug("the destination has gone already: %s", ignored.desc);
+    }
+    pthread_mutex_lock(&s->params_lock);
+    bool quit = s->params.value[PARAM_SOURCE_QUIT] != 0;
+    pthread_mutex_unlock(&s->params_lock);
+    error_clear(&ignored);
+    if (quit ? s->vmm->ops->quit(s->vmm, &ignored) < 0 : s->vmm->ops->undo(s->vmm, false, &ignored) < 0) {
+        log_warning("the migration is complete, but the source's VMM was not left as it was: %s", ignored.desc);
+    }
+    return 0;
+}

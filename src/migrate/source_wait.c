@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate/source.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#define PROGRESS_INTERVAL (200 * CLOCK_MS)
+
+uint64_t source_transferred(struct source *s) {
+    uint64_t bytes = s->link ? atomic_load(&link_conn(s->link)->sent) : 0;
+    for (unsigned i = 0; i < s->channel_count; i++) {
+        bytes += atomic_load(&s->channels[i].sent);
+    }
+    return bytes + atomic_load(&s->relay.bytes);
+}
+
+static void show_progress(struct source *s) {
+    if (clock_now() < s->progress_at) {
+        return;
+    }
+    s->progress_at = clock_now() + PROGRESS_INTERVAL;
+    pthread_mutex_lock(&s->status.lock);
+    s->status.transferred = source_transferred(s);
+    uint64_t done = s->send ? atomic_load(&ram_send_counters(s->send)->done) * RAM_PAGE_SIZE : 0;
+    uint64_t left = s->status.remaining > done ? s->status.remaining - done : 0;
+    double seconds = (double)(clock_now() - s->status.started) / 1e9;
+    char text[160];
+    snprintf(text, sizeof(text), "%s: pass %u, %.0f MiB sent, %.0f MiB left, %.1f s", s->status.stage, s->status.passes,
+             (double)s->status.transferred / (1 << 20), (double)left / (1 << 20), seconds);
+    pthread_mutex_unlock(&s->status.lock);
+    if (s->config->progress) {
+        log_progress(text);
+    }
+}
+
+/* What the destination says: a reply, or that it failed. */
+static int handle_message(struct source *s, json_t *message, struct error *err) {
+    const char *type = json_string_value(json_object_get(message, "type"));
+    if (type != NULL && strcmp(type, "reply") == 0 && s->reply == NULL) {
+        s->reply = json_incref(message);
+        return 0;
+    }
+    if (type != NULL && strcmp(type, "error") == 0) {
+        const char *class = json_string_value(json_object_get(message, "class"));
+        const char *desc = json_string_value(json_object_get(message, "desc"));
+        return error_set(err, error_class_from_name(class ? class : ""), "destination: %s",
+                         desc ? desc : "(no reason)");
+    }
+    return error_set(err, ERROR_PEER, "the destination said something that it must not say now");
+}
+
+static int take_messages(struct source *s, struct error *err) {
+    json_t *message;
+    int rc;
+    while ((rc = link_receive(s->link, &message, err)) > 0) {
+        rc = handle_message(s, message, err);
+        json_decref(message);
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    return rc;
+}
+
+static int check_cancel(struct source *s, struct error *err) {
+    if (s->handed_over) {
+        log_warning("too late to cancel: the guest has been handed over");
+        return 0;
+    }
+    return error_set(err, ERROR_CANCELLED, "cancelled; the guest runs on at the source");
+}
+
+int source_poll(struct source *s, int fd, int64_t timeout_ns, struct error *err) {
+    struct pollfd p[5] = {
+        { .fd = fd, .events = POLLIN },
+        { .fd = s->link ? link_poll_fd(s->link) : -1, .events = POLLIN },
+        { .fd = s->handed_over ? -1 : s->config->signal_fd, .events = POLLIN },
+        { .fd = s->handed_over ? -1 : s->cancel_fd, .events = POLLIN },
+        { .fd = s->vmm->ops->poll_fd(s->vmm), .events = POLLIN },
+    };
+    if (timeout_ns > PROGRESS_INTERVAL) {
+        timeout_ns = PROGRESS_INTERVAL;
+    }
+    int ms = timeout_ns > 0 ? (int)((timeout_ns + CLOCK_MS - 1) / CLOCK_MS) : 0;
+    if (poll(p, 5, ms) < 0 && errno != EINTR) {
+        return error_errno(err, ERROR_SYSTEM, "poll");
+    }
+    show_progress(s);
+    if ((p[2].revents != 0 || p[3].revents != 0) && check_cancel(s, err) < 0) {
+        return -1;
+    }
+    if (p[4].revents != 0 && s->vmm->ops->drive(s->vmm, err) < 0) {
+        return -1;
+    }
+    return s->link && p[1].revents != 0 ? take_messages(s, err) : 0;
+}
+
+int source_request(struct source *s, json_t *args, struct error *err) {
+    return link_send(
+        s->link,
+        json_pack("{s:s, s:s, s:o}", "type", "request", "stage", s->stage, "args", args ? args : json_object()), err);
+}
+
+int source_await(struct source *s, int64_t timeout_ns, json_t **reply, struct error *err) {
+    int64_t deadline = clock_now() + timeout_ns;
+    while (s->reply == NULL) {
+        if (source_poll(s, -1, deadline - clock_now(), err) < 0) {
+            return -1;
+        }
+        if (s->reply == NULL && clock_now() >= deadline) {
+            return error_set(err, ERROR_PEER, "the destination did not finish '%s' within %lld s", s->stage,
+                             (long long)(timeout_ns / CLOCK_S));
+        }
+    }
+    json_t *got = s->reply;
+    s->reply = NULL;
+    const char *stage = json_string_value(json_object_get(got, "stage"));
+    if (stage == NULL || strcmp(stage, s->stage) != 0) {
+        json_decref(got);
+        return error_set(err, ERROR_PEER, "the destination answered to another stage than '%s'", s->stage);
+    }
+    if (reply != NULL) {
+        *reply = got;
+    } else {
+        json_decref(got);
+    }
+    return 0;
+}
