@@ -12,7 +12,8 @@
  * - SEIZE and INTERRUPT send no signal, so nothing in the target can notice but the thread that waits.
  * - The interrupted call restarts by itself: its result is one of the kernel's ERESTART codes, and the kernel acts on
  *   it when the thread leaves the event stop, which lies inside signal delivery. A syscall-exit stop lies outside of
- *   it: registers restored there would show the ERESTART code to the program. Hence the second INTERRUPT.
+ *   it, and that a detach from there happens to pass through signal delivery too is promised nowhere. Hence the second
+ *   INTERRUPT.
  * - A blocked signal stays pending and is delivered when the mask is back, as if nothing had been.
  * - Single-stepping would do with fewer stops, but its SIGTRAP is forced on the thread: with SIGTRAP blocked the kernel
  *   resets the handler.

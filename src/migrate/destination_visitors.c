@@ -115,7 +115,7 @@ static int judge(struct destination *d, struct visitor *v, struct error *err) {
     }
     if (h.version != PROTOCOL_VERSION) {
         char why[80];
-        snprintf(why, sizeof(why), "it speaks protocol %u, this godwit speaks %u", h.version, PROTOCOL_VERSION);
+        snprintf(why, sizeof(why), "it speaks protocol %d, this godwit speaks %d", h.version, PROTOCOL_VERSION);
         answer(v, WELCOME_VERSION, NULL);
         refuse(d, v, why);
         return 0;

@@ -137,7 +137,7 @@ int params_set(struct params *p, const char *assignment, struct error *err) {
                          assignment);
     }
     size_t i = (size_t)(row - table);
-    int64_t value;
+    int64_t value = 0;
     if (parse_value(row, eq + 1, &value, err) < 0) {
         return -1;
     }

@@ -196,7 +196,7 @@ int address_listen(const struct address *a, struct error *err) {
 }
 
 int address_accept(int listener, char *peer, size_t peer_size) {
-    struct sockaddr_storage name;
+    struct sockaddr_storage name = { 0 };
     socklen_t length = sizeof(name);
     int fd = accept4(listener, (struct sockaddr *)&name, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {

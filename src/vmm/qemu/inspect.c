@@ -14,9 +14,25 @@ static int check_source(struct qemu *q, struct error *err) {
     if (query_migration_live(&m)) {
         return error_set(err, ERROR_REFUSED, "QEMU is migrating this guest already (\"%s\")", m.name);
     }
+    if (strcmp(state.name, "postmigrate") == 0 && m.status != VMM_COMPLETED) {
+        /* where QEMU leaves a paused guest whose migration was called off; it would refuse to migrate it again */
+        return error_set(err, ERROR_REFUSED,
+                         "the guest is in state \"postmigrate\" after a migration that was %s: "
+                         "`cont` it first (and `stop` it again)",
+                         m.name);
+    }
     /* prelaunch is a guest started with -S that was never run: paused under another name */
     if (!state.running && strcmp(state.name, "paused") != 0 && strcmp(state.name, "prelaunch") != 0) {
         return error_set(err, ERROR_REFUSED, "the guest must be running or paused, and is in state \"%s\"", state.name);
+    }
+    return 0;
+}
+
+/* QEMU's own reasons (since 6.0). Asked for after ours, which say what to do about it. */
+static int check_blocked_reasons(struct qemu *q, struct error *err) {
+    struct query_migration m;
+    if (query_migration(q->qmp, &m, err) < 0) {
+        return -1;
     }
     if (m.blocked[0] != '\0') {
         return error_set(err, ERROR_REFUSED, "QEMU says that this guest cannot be migrated: %s", m.blocked);
@@ -88,5 +104,8 @@ int qemu_inspect(struct vmm *vmm, enum vmm_side side, struct error *err) {
     if ((side == VMM_SOURCE ? check_source(q, err) : check_destination(q, err)) < 0) {
         return -1;
     }
-    return qemu_find_blockers(q, err) < 0 || qemu_find_ram(q, err) < 0 ? -1 : 0;
+    if (qemu_find_blockers(q, err) < 0 || (side == VMM_SOURCE && check_blocked_reasons(q, err) < 0)) {
+        return -1;
+    }
+    return qemu_find_ram(q, err);
 }

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the end-to-end tests. Equipment: tests/lib/gwtest."""
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+
+import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+
+from gwtest import hugepages as huge  # noqa: E402
+from gwtest import netns, places, qemu, stunt  # noqa: E402
+
+
+def pytest_configure(config):
+    # A skip that nobody sees is a test that nobody has: always print the reasons.
+    if "s" not in config.option.reportchars:
+        config.option.reportchars += "s"
+
+
+@pytest.fixture
+def root():
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+
+
+@pytest.fixture
+def shm():
+    """A directory on tmpfs, for RAM files and sockets."""
+    path = tempfile.mkdtemp(prefix="gwtest-", dir="/dev/shm")
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def disks():
+    """A directory on a disk file system, for images that are opened with O_DIRECT."""
+    path = tempfile.mkdtemp(prefix="gwtest-", dir="/var/tmp")
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def hosts(root):
+    """Two hosts with a link as fast as it goes; hosts.rate(bits) shapes it."""
+    with netns.Hosts() as pair:
+        yield pair
+
+
+@pytest.fixture
+def hugepages(root):
+    """hugepages(size) gives huge.HugePages; all is given back after the test."""
+    with contextlib.ExitStack() as stack:
+        def take(size):
+            try:
+                return stack.enter_context(huge.HugePages(size))
+            except huge.NoHugePages as error:
+                pytest.skip(str(error))
+        yield take
+
+
+def factory(kind, directory, stack):
+    """A function that makes guests of that kind which end with `stack`."""
+    def make(**options):
+        guest = kind(**{"directory": directory, **options})
+        stack.callback(guest.remove)
+        return guest
+
+    def destination(guest, **options):
+        copy = guest.destination(**options)
+        stack.callback(copy.remove)
+        return copy
+
+    make.destination = destination
+    return make
+
+
+@pytest.fixture
+def make_guest(shm, hugepages):  # huge pages can be given back only when no guest has them
+    """make_guest(**options of qemu.Guest) starts a real guest; make_guest.destination(guest, ...) its destination."""
+    reason = places.missing_for_guest()
+    if reason:
+        pytest.skip(reason)
+    with contextlib.ExitStack() as stack:
+        yield factory(qemu.Guest, shm, stack)
+
+
+@pytest.fixture
+def make_stunt(shm, hugepages):
+    """make_stunt(**options of stunt.Stunt) starts a stunt guest; make_stunt.destination(guest, ...) its destination."""
+    reason = places.missing_stunt()
+    if reason:
+        pytest.skip(reason)
+    with contextlib.ExitStack() as stack:
+        yield factory(stunt.Stunt, shm, stack)
+
+
+@pytest.fixture
+def engine():
+    """Skips the test when godwit is not built."""
+    reason = places.missing_engine()
+    if reason:
+        pytest.skip(reason)

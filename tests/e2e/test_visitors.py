@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whoever connects to the port is refused in one line, and the receiver keeps waiting for the one it serves."""
+import errno
+import socket
+import struct
+
+import pytest
+
+from gwtest import engine as gw, oracle
+from gwtest.qemu import MIB
+
+MAGIC = b"\x89godwi\r\n"
+
+
+def hello(version=1, role=1, channel=0, session=bytes(16)):
+    return struct.pack("<8sHBxHxx16s8x", MAGIC, version, role, channel, session)
+
+
+def answer(client):
+    """The welcome's status, or None when there was none."""
+    data = b""
+    while len(data) < 32:
+        more = client.recv(32 - len(data))
+        if not more:
+            return None
+        data += more
+    return data[10]
+
+
+def say(client, text):
+    """Sends, says no more, and returns the welcome's status; None when there was none (a reset included)."""
+    try:
+        client.sendall(text)
+        client.shutdown(socket.SHUT_WR)
+        return answer(client)
+    except (ConnectionResetError, BrokenPipeError):
+        return None
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:  # shutdown() behind a reset
+            raise
+        return None
+
+
+VISITORS = {
+    "http": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", None, "HTTP"),
+    "garbage": (bytes(range(200, 256)), None, "not a godwit"),
+    "one wrong byte": (MAGIC[:7] + b"x" + bytes(40), None, "not a godwit"),
+    "another version": (hello(version=2), 1, "protocol 2"),
+    "version 0": (hello(version=0), 1, "protocol 0"),
+    "a channel of no migration": (hello(role=2), 3, "does not belong"),
+    "a device of no migration": (hello(role=3), 3, "does not belong"),
+    "a role that is none": (hello(role=77), 3, "does not belong"),
+    "half a hello": (hello()[:17], None, "without a hello"),
+    "nothing": (b"", None, "without a hello"),
+}
+
+
+def connect(migration_or_port):
+    return socket.create_connection(("127.0.0.1", migration_or_port), timeout=10)
+
+
+def refusals(receive):
+    return [e["why"] for e in receive.events() if e["event"] == "refused"]
+
+
+def test_visitors_are_refused_and_the_migration_works(make_stunt, engine):
+    source = make_stunt(name="src", memory=32 * MIB)
+    there = make_stunt.destination(source)
+    port = next(gw._ports)
+    receive = gw.Engine("receive", "--qmp", there.qmp_path, "--listen", f"tcp:127.0.0.1:{port}",
+                        settings={"autostart": "off"})
+    with receive:
+        receive.wait_listening(port)
+        for name, (text, status, why) in VISITORS.items():
+            with connect(port) as client:
+                assert say(client, text) == status, name
+            event = receive.wait_event(event="refused")
+            assert why in event["why"], name
+        silent = [connect(port) for _ in range(3)]  # half open: they say nothing and stay
+        with gw.Engine("send", "--qmp", source.qmp_path, "--to", f"tcp:127.0.0.1:{port}") as send:
+            assert send.wait().code == 0
+        result = receive.wait()
+        for client in silent:
+            client.close()
+    assert result.code == 0
+    assert oracle.compare_ram(source, there) == {}
+    lines = [line for line in result.stderr.splitlines() if "refused" in line]
+    assert len(lines) == len(VISITORS)
+
+
+def test_a_silent_client_is_sent_away(make_stunt, engine):
+    there = make_stunt.destination(make_stunt(name="src", memory=32 * MIB))
+    port = next(gw._ports)
+    with gw.Engine("receive", "--qmp", there.qmp_path, "--listen", f"tcp:127.0.0.1:{port}") as receive:
+        receive.wait_listening(port)
+        with connect(port):
+            assert "no hello within" in receive.wait_event(event="refused", timeout=15)["why"]
+        with connect(port) as one:
+            one.sendall(hello()[:8])
+            assert "no hello within" in receive.wait_event(event="refused", timeout=15)["why"]
+        assert receive.alive()
+
+
+def test_a_second_source_is_told_to_go(make_stunt, engine):
+    """While one migration is under way, another godwit, a stray channel and a browser disturb nothing."""
+    source = make_stunt(name="src", memory=64 * MIB, fill=90, load="uniform,rate=1M")
+    other = make_stunt(name="other", memory=64 * MIB)
+    there = make_stunt.destination(source)
+    settings = {"autostart": "off", "max-bandwidth": "40M", "compression": "none"}
+    with gw.Migration(source, there, settings=settings) as migration:
+        migration.send.wait_event(event="stage", stage="ram-full")
+        with gw.Engine("send", "--qmp", other.qmp_path, "--to", migration.address) as second:
+            result = second.wait()
+        assert result.code == 1 and "busy" in result.stderr
+        for text in (hello(role=2), hello(role=3), b"GET / HTTP/1.0\r\n\r\n"):
+            with connect(migration.port) as client:
+                client.sendall(text)
+                migration.receive.wait_event(event="refused")
+        migration.complete()
+    assert oracle.compare_ram(source, there) == {}
+    assert other.qmp.execute("query-status")["running"]
+
+
+def test_flood_of_silent_clients(make_stunt, engine):
+    """More silent clients than there is room for: still the migration gets through once they are sent away."""
+    source = make_stunt(name="src", memory=32 * MIB)
+    there = make_stunt.destination(source)
+    port = next(gw._ports)
+    with gw.Engine("receive", "--qmp", there.qmp_path, "--listen", f"tcp:127.0.0.1:{port}") as receive:
+        receive.wait_listening(port)
+        crowd = [connect(port) for _ in range(40)]
+        assert "too many" in receive.wait_event(event="refused")["why"]
+        for client in crowd:
+            client.close()
+        with gw.Engine("send", "--qmp", source.qmp_path, "--to", f"tcp:127.0.0.1:{port}") as send:
+            assert send.wait().code == 0
+        assert receive.wait().code == 0
+
+
+def test_not_godwit_at_the_other_end(make_stunt, engine):
+    """send, pointed at something else that listens: one line, and the guest runs on."""
+    source = make_stunt(name="src", memory=32 * MIB)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with gw.Engine("send", "--qmp", source.qmp_path, "--to", f"tcp:127.0.0.1:{port}") as send:
+            client, _ = server.accept()
+            client.sendall(b"220 mail.example.org ESMTP ready for you, dear client\r\n")
+            result = send.wait()
+            client.close()
+    assert result.code == 1 and "not 'godwit receive'" in result.stderr
+    assert source.qmp.execute("query-status")["running"]

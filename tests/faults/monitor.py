@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stands between godwit and a QMP monitor: counts commands, and lets one of them go wrong.
+
+It sees what godwit says and nothing else, so the Nth command of a kind is always the same one. The process behind the
+socket is then this one: godwit needs --pid."""
+import collections
+import json
+import os
+import socket
+import threading
+
+
+class Monitor:
+    """Use as a context manager, or call close().
+
+    seen     Counter of the commands that came
+    refuse   {(command, nth): None}: answered with an error instead of being passed on; nth counts from 1, 0 is every one
+    swallow  the same for commands that get no answer at all
+    """
+
+    def __init__(self, path, there, refuse=(), swallow=()):
+        """path: where to listen; there: the VMM's own socket."""
+        self.path, self._there = path, there
+        self._refuse, self._swallow = set(refuse), set(swallow)
+        self.seen = collections.Counter()
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(path)
+        self._socket.listen(8)
+        self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
+        self._thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+    def close(self):
+        if self._socket is not None:
+            self._socket.shutdown(socket.SHUT_RDWR)
+            self._thread.join(30)
+            self._socket.close()
+            self._socket = None
+            os.unlink(self.path)
+
+    def _run(self):
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            with client, socket.socket(socket.AF_UNIX) as server:
+                server.connect(self._there)
+                back = threading.Thread(target=self._answers, args=(server, client), daemon=True)
+                back.start()
+                self._commands(client, server)
+                back.join(30)
+
+    @staticmethod
+    def _answers(server, client):
+        try:
+            while data := server.recv(1 << 16):
+                client.sendall(data)
+        except OSError:
+            pass
+        try:
+            client.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def _commands(self, client, server):
+        rest, fds = b"", []
+        try:
+            while True:
+                data, new, _, _ = socket.recv_fds(client, 1 << 16, 8)
+                fds += new
+                if not data:
+                    break
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    if not self._goes_wrong(line, client):
+                        socket.send_fds(server, [line + b"\n"], fds)
+                        self._close(fds)
+        except OSError:
+            pass
+        self._close(fds)
+        try:
+            server.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    @staticmethod
+    def _close(fds):
+        while fds:
+            os.close(fds.pop())
+
+    def _goes_wrong(self, line, client):
+        try:
+            request = json.loads(line)
+        except ValueError:  # the byte that sets QEMU's parser back
+            return False
+        name = request["execute"]
+        self.seen[name] += 1
+        turn = {(name, self.seen[name]), (name, 0)}
+        if turn & self._refuse:
+            error = {"class": "GenericError", "desc": f"the test refuses {name}"}
+            client.sendall(json.dumps({"error": error, "id": request.get("id")}).encode() + b"\r\n")
+            return True
+        return bool(turn & self._swallow)

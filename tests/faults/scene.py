@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest, a migration of it that goes wrong, and what must be true afterwards."""
+import os
+import time
+
+from gwtest import clean, engine as gw, oracle
+
+PATIENCE = 60  # seconds; only a hang takes so long
+
+# In order. At the beginning of each of these the guest is still the source's.
+STAGES = ["connect", "inspect", "attach", "ram-full", "iterate", "stop", "final", "device", "hand-over"]
+# Those of them for which the destination has a half.
+SERVED = ["inspect", "attach", "stop", "final", "device"]
+TRACKERS = ["async", "sync"]
+# A stage is reached with the tracker at work from here on.
+TRACKED = STAGES[3:]
+
+
+def wait_until(condition, what):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.01)
+
+
+def processes_of(path):
+    """{process id: name} of the godwits, guardians included, that were given a path on their command line."""
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().split(b"\0")
+            with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
+                name = file.read().strip()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if name.startswith("godwit") and path.encode() in words:
+            found[int(pid)] = name
+    return found
+
+
+def words_of(engine):
+    """What a godwit, or the guardian that survived it, has said so far."""
+    with open(os.path.join(os.path.dirname(engine.events_path), "stderr"), encoding="utf-8") as file:
+        return file.read()
+
+
+class Scene:
+    """`source` is a guest (stunt.Stunt or bare.Bare) whose files are in `home`; `spare()` starts a destination for it.
+    What it looks like is noted here: make the scene before anything happens to the guest."""
+
+    def __init__(self, source, home, make_destination, stack, hosts=None):
+        self.source, self.hosts = source, hosts
+        self._make, self._stack = make_destination, stack
+        self._count = 0
+        self.monitored = [source.qmp_path]
+        self._stunt = hasattr(source, "stats")
+        self.before = clean.Snapshot(source, [home])
+        self._home = home
+        self._engines = []
+
+    def spare(self, **options):
+        """A fresh destination."""
+        self._count += 1
+        return self._make(self.source, name=f"there{self._count}", **options)
+
+    def migrate(self, there, settings=None, **options):
+        """gw.Migration; everything that a godwit would leave in the place for temporary files is noticed."""
+        os.environ["TMPDIR"] = self._home
+        try:
+            migration = gw.Migration(self.source, there, hosts=self.hosts, settings=settings, **options)
+        finally:
+            del os.environ["TMPDIR"]
+        self._stack.callback(migration.close)
+        self._engines += [migration.send, migration.receive]
+        return migration
+
+    def wait_gone(self):
+        """No godwit works on the source any more, guardians included."""
+        wait_until(lambda: not any(processes_of(p) for p in self.monitored), "the last godwit of this guest ends")
+
+    def check_runs_on(self):
+        """The guest runs at the source as if nothing had been."""
+        self.wait_gone()
+        assert self.source.alive(), self.source.log()
+        assert self.source.qmp.status() == "running"
+        self.before.check()
+        self.check_no_sockets()
+        if self._stunt:
+            self.check_works(self.source)
+
+    def check_no_sockets(self):
+        for engine in self._engines:
+            if engine is not None and not engine.alive() and "send" in engine.args:
+                assert not os.path.exists(engine.control_path), "a control socket was left"
+
+    @staticmethod
+    def check_works(stunt):
+        """It writes, and what it reads back is what it wrote."""
+        stamps = stunt.stats()["stamps"]
+        wait_until(lambda: stunt.stats()["stamps"] > stamps, "the guest goes on writing")
+        stunt.qmp.execute("stop")
+        stunt.check()
+        stunt.qmp.execute("cont")
+
+    def check_retry(self, there=None):
+        """A migration right afterwards succeeds, and what arrives is equal."""
+        there = there or self.spare()
+        self.migrate(there, settings={"autostart": "off"}).complete(PATIENCE)
+        assert there.qmp.status() == "paused"
+        assert oracle.compare_ram(self.source, there) == {}
+
+    def check_failed(self, migration, code=1):
+        """send ended on its own with that code. Returns its error: {stage, class, desc}."""
+        sent = migration.send.wait(PATIENCE)
+        assert sent.code == code, sent
+        error = sent.report["error"]
+        lines = [line for line in sent.stderr.splitlines() if error["desc"] in line]
+        assert len(lines) == 1, f"the cause is to be said once: {sent.stderr}"
+        assert "runs on at the source" in sent.stderr or code != 1
+        return error

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`send` or `receive` ends with SIGKILL at every stage before hand-over: the guest runs on at the source."""
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from scene import PATIENCE, SERVED, STAGES, TRACKED, TRACKERS, processes_of, wait_until, words_of
+
+# Fast enough for a rate that the link just carries: rounds go on for some seconds.
+BUSY = "uniform,rate=60M"
+SLOW = {"max-bandwidth": "80M", "compression": "none", "downtime-limit": 1}
+
+SOURCE = [(s, "auto") for s in STAGES if s not in TRACKED] + [(s, t) for s in TRACKED for t in TRACKERS]
+
+
+def check_guardian(scene, migration):
+    """The guardian has put everything back, and said so."""
+    scene.check_runs_on()
+    said = words_of(migration.send)
+    assert "godwit guardian: the engine died; the guest runs on at the source as before" in said
+
+
+@pytest.mark.parametrize("stage, tracker", SOURCE)
+def test_send(make_scene, stage, tracker):
+    scene = make_scene()
+    there = scene.spare()
+    migration = scene.migrate(there, {"tracker": tracker}, fault=f"kill-source@{stage}")
+    assert migration.send.wait(PATIENCE).code == -signal.SIGKILL
+    check_guardian(scene, migration)
+    if stage == "connect":
+        assert migration.receive.alive()  # nobody has come yet: it waits on
+        migration.receive.kill()
+    else:
+        received = migration.receive.wait(PATIENCE)
+        assert received.code == (3 if stage == "hand-over" else 1), received
+        assert "connection" in received.report["error"]["desc"], received
+    if stage in ("connect", "inspect", "attach", "ram-full", "iterate"):
+        scene.check_retry(there)  # it has not begun to load
+    else:
+        scene.check_retry()
+
+
+@pytest.mark.parametrize("stage", SERVED)
+@pytest.mark.parametrize("tracker", TRACKERS)
+def test_receive(make_scene, stage, tracker):
+    scene = make_scene()
+    there = scene.spare()
+    migration = scene.migrate(there, {"tracker": tracker}, receive_fault=f"kill-destination@{stage}")
+    error = scene.check_failed(migration)
+    assert error["stage"] == stage and error["class"] == "link", error
+    assert "the other godwit" in error["desc"], error
+    assert migration.receive.wait(PATIENCE).code == -signal.SIGKILL
+    scene.check_runs_on()
+    scene.check_retry(there if stage in ("inspect", "attach") else None)
+
+
+@pytest.mark.parametrize("side", ["send", "receive"])
+@pytest.mark.parametrize("tracker", TRACKERS)
+@pytest.mark.parametrize("seed", range(3))
+def test_at_a_random_moment(make_scene, side, tracker, seed):
+    """From outside, anywhere in the passes over RAM."""
+    scene = make_scene(load=BUSY, memory=96 << 20)
+    there = scene.spare()
+    migration = scene.migrate(there, {**SLOW, "tracker": tracker})
+    migration.send.wait_event(event="stage", stage="ram-full")
+    pause = random.Random(seed).random() * 1.2
+    time.sleep(random.Random(seed).random() * 1.2)
+    assert migration.send.alive(), "it was over before it could be killed"
+    getattr(migration, side).kill()
+    if side == "send":
+        check_guardian(scene, migration)
+        assert migration.receive.wait(PATIENCE).code == 1
+    else:
+        assert scene.check_failed(migration)["class"] == "link"
+        scene.check_runs_on()
+    scene.check_retry(there)
+
+
+def guardian_of(scene):
+    found = [pid for pid, name in processes_of(scene.source.qmp_path).items() if name == "godwit guardian"]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_both_ends_at_once(make_scene):
+    scene = make_scene()
+    migration = scene.migrate(scene.spare(), fault="hold@final=60000")
+    migration.send.wait_event(event="stage", stage="final")
+    assert processes_of(scene.source.qmp_path)
+    for engine in (migration.send, migration.receive):
+        engine.signal(signal.SIGKILL)
+    check_guardian(scene, migration)
+    scene.check_retry()
+
+
+def test_the_guardian(make_scene):
+    """Without its guardian a migration still works."""
+    scene = make_scene()
+    there = scene.spare()
+    migration = scene.migrate(there, {"autostart": "off"}, fault="hold@ram-full=300")
+    migration.send.wait_event(event="stage", stage="ram-full")
+    os.kill(guardian_of(scene), signal.SIGKILL)
+    migration.complete(PATIENCE)
+    scene.wait_gone()
+
+
+def test_the_guardian_and_send(make_scene):
+    """The known limit: nobody is left to say it, and one command of the operator brings the guest back."""
+    scene = make_scene()
+    migration = scene.migrate(scene.spare(), fault="hold@final=60000")
+    migration.send.wait_event(event="stage", stage="final")
+    os.kill(guardian_of(scene), signal.SIGKILL)
+    migration.send.kill()
+    scene.wait_gone()
+    assert scene.source.qmp.status() == "finish-migrate"
+    scene.source.qmp.execute("migrate_cancel")
+    wait_until(lambda: scene.source.qmp.status() == "running", "the guest runs")
+    scene.check_works(scene.source)
+
+
+@pytest.mark.parametrize("stage", ["attach", "iterate", "stop", "final", "device", "hand-over"])
+def test_send_real(make_real, stage):
+    scene = make_real()
+    migration = scene.migrate(scene.spare(), fault=f"kill-source@{stage}")
+    assert migration.send.wait(PATIENCE).code == -signal.SIGKILL
+    check_guardian(scene, migration)
+    assert migration.receive.wait(PATIENCE).code == (3 if stage == "hand-over" else 1)
+    scene.check_retry()
+
+
+@pytest.mark.parametrize("stage", ["attach", "stop", "final", "device"])
+def test_receive_real(make_real, stage):
+    scene = make_real()
+    there = scene.spare()
+    migration = scene.migrate(there, receive_fault=f"kill-destination@{stage}")
+    error = scene.check_failed(migration)
+    assert error["stage"] == stage and error["class"] == "link", error
+    scene.check_runs_on()
+    scene.check_retry(there if stage == "attach" else None)

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "support.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+void expect_error(struct error *err, enum error_class class, const char *text, const char *what) {
+    if (err->class != class || (text != NULL && strstr(err->desc, text) == NULL)) {
+        fail_msg("%s: class %s and '%s' expected, got class %s and '%s'", what, error_class_name(class),
+                 text ? text : "any text", error_class_name(err->class), err->desc);
+    }
+    error_clear(err);
+}
+
+/* splitmix64 */
+uint64_t random_next(uint64_t *state) {
+    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
+void random_fill(uint64_t *state, void *to, size_t size) {
+    uint8_t *p = to;
+    while (size > 0) {
+        uint64_t word = random_next(state);
+        size_t n = size < sizeof(word) ? size : sizeof(word);
+        memcpy(p, &word, n);
+        p += n;
+        size -= n;
+    }
+}
+
+void random_text(uint64_t *state, uint8_t *to, size_t size) {
+    for (size_t at = 0; at < size; at += 16) {
+        size_t n = size - at < 16 ? size - at : 16;
+        uint64_t word = random_next(state);
+        memset(to + at, (int)(word >> 8 | 1) & 0xff, n);
+        if (word % 2 != 0) {
+            random_fill(state, to + at, n);
+        }
+    }
+}
+
+void socket_pair(int ends[2], int buffer) {
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    for (int i = 0; buffer > 0 && i < 2; i++) {
+        setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
+        setsockopt(ends[i], SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer));
+    }
+}
+
+int tmpfs_file(uint64_t size) {
+    int fd = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, (off_t)size), 0);
+    return fd;
+}
+
+int scratch_setup(void **state) {
+    char *path = strdup("/tmp/godwit-unit-XXXXXX");
+    if (path == NULL || mkdtemp(path) == NULL) {
+        free(path);
+        return -1;
+    }
+    *state = path;
+    return 0;
+}
+
+int scratch_teardown(void **state) {
+    DIR *dir = opendir(*state);
+    if (dir == NULL) {
+        return -1;
+    }
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        if (entry->d_name[0] != '.') {
+            unlinkat(dirfd(dir), entry->d_name, 0);
+        }
+    }
+    closedir(dir);
+    int rc = rmdir(*state);
+    free(*state);
+    return rc;
+}

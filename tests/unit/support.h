@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the unit tests share. Only a test's main thread may assert: cmocka leaves a test by longjmp. */
+#ifndef GODWIT_TESTS_UNIT_SUPPORT_H
+#define GODWIT_TESTS_UNIT_SUPPORT_H
+
+/* cmocka wants these before it */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* Ends the test as skipped and says why, on a line that a script can count. */
+#define SKIP(...)                                                                                                      \
+    do {                                                                                                               \
+        print_message("SKIP: " __VA_ARGS__);                                                                           \
+        print_message("\n");                                                                                           \
+        skip();                                                                                                        \
+    } while (0)
+
+/* Fails the test with the error's text unless `condition`. */
+#define assert_ok(condition, err)                                                                                      \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fail_msg("%s: %s", #condition, (err)->desc);                                                               \
+        }                                                                                                              \
+    } while (0)
+
+/* `call` must return -1 with an error of that class, whose text has `text` in it (NULL: any). Clears the error. */
+#define assert_refused(call, err, class_, text)                                                                        \
+    do {                                                                                                               \
+        assert_int_equal((call), -1);                                                                                  \
+        expect_error((err), (class_), (text), #call);                                                                  \
+    } while (0)
+void expect_error(struct error *err, enum error_class class, const char *text, const char *what);
+
+/* Waits for something that another thread or process does. The bound is only there so that a failure ends. */
+#define WAIT_FOR(condition)                                                                                            \
+    do {                                                                                                               \
+        int64_t wait_until_ = clock_now() + 40 * CLOCK_S;                                                              \
+        while (!(condition)) {                                                                                         \
+            if (clock_now() > wait_until_) {                                                                           \
+                fail_msg("waited in vain for %s", #condition);                                                         \
+            }                                                                                                          \
+            clock_sleep(CLOCK_MS);                                                                                     \
+        }                                                                                                              \
+    } while (0)
+
+/* Numbers that are the same in every run. */
+uint64_t random_next(uint64_t *state);
+static inline uint64_t random_below(uint64_t *state, uint64_t end) {
+    return random_next(state) % end;
+}
+void random_fill(uint64_t *state, void *to, size_t size);
+/* A page that an LZ4 encoder makes about half as large; never zero. */
+void random_text(uint64_t *state, uint8_t *to, size_t size);
+
+/* Connected stream sockets; `buffer` bytes of kernel buffer in each direction, as near as the kernel does it, or 0. */
+void socket_pair(int ends[2], int buffer);
+
+/* A nameless file of `size` bytes on tmpfs, all hole. */
+int tmpfs_file(uint64_t size);
+
+/* Group fixtures: a directory of our own in *state, removed with the sockets and files in it. */
+int scratch_setup(void **state);
+int scratch_teardown(void **state);
+
+#endif

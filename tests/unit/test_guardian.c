@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The engine is played by a child process, so that it can be killed; what the guardian does shows in shared memory. */
+#include "migrate/guardian.h"
+#include "support.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* What all processes of a test share. */
+struct seen {
+    _Atomic int undone, resumed, ready;
+    _Atomic bool undo_fails;
+};
+
+static struct seen *seen;
+
+static int fake_undo(struct vmm *vmm, bool resume, struct error *err) {
+    (void)vmm;
+    atomic_fetch_add(&seen->undone, 1);
+    atomic_fetch_add(&seen->resumed, resume);
+    return atomic_load(&seen->undo_fails) ? error_set(err, ERROR_VMM, "the VMM is gone too") : 0;
+}
+
+static const struct vmm_ops fake_ops = { .name = "fake", .undo = fake_undo };
+static struct vmm fake_vmm = { .ops = &fake_ops };
+
+static int share_memory(void **state) {
+    (void)state;
+    seen = mmap(NULL, sizeof(*seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return seen == MAP_FAILED ? -1 : prctl(PR_SET_CHILD_SUBREAPER, 1); /* orphaned guardians become ours */
+}
+
+static int forget_memory(void **state) {
+    (void)state;
+    prctl(PR_SET_CHILD_SUBREAPER, 0);
+    return munmap(seen, sizeof(*seen));
+}
+
+enum behaviour { WORKS, HANDS_OVER, IS_DISMISSED };
+
+static _Noreturn void engine(enum behaviour behaviour) {
+    struct guardian g;
+    struct error err = { 0 };
+    if (guardian_start(&g, &fake_vmm, &err) < 0) {
+        _exit(9);
+    }
+    if (behaviour == HANDS_OVER) {
+        guardian_hand_over(&g);
+    }
+    if (behaviour == IS_DISMISSED) {
+        guardian_dismiss(&g);
+    }
+    atomic_store(&seen->ready, 1);
+    for (;;) {
+        pause();
+    }
+}
+
+static int wait_status(pid_t pid) {
+    int status = -1;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+/* Starts an engine, kills it when it is ready, and waits for all that it leaves behind; returns the guardian's exit
+ * status, or -1 when there was none. */
+static int kill_engine(enum behaviour behaviour, bool undo_fails) {
+    memset(seen, 0, sizeof(*seen));
+    atomic_store(&seen->undo_fails, undo_fails);
+    /* the guardian tells people what it did: into nothing, here */
+    int quiet = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        dup2(quiet, STDERR_FILENO);
+        engine(behaviour);
+    }
+    close(quiet);
+    WAIT_FOR(atomic_load(&seen->ready) == 1);
+    assert_int_equal(atomic_load(&seen->undone), 0); /* not while the engine lives */
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_true(WIFSIGNALED(wait_status(pid)));
+    int status = -1;
+    pid_t left = waitpid(-1, &status, 0);
+    if (left < 0) {
+        return -1;
+    }
+    assert_true(WIFEXITED(status));
+    assert_int_equal(waitpid(-1, NULL, 0), -1); /* that was all of them */
+    return WEXITSTATUS(status);
+}
+
+static void a_killed_engine_is_undone_and_the_guest_runs(void **state) {
+    (void)state;
+    assert_int_equal(kill_engine(WORKS, false), 0);
+    assert_int_equal(atomic_load(&seen->undone), 1);
+    assert_int_equal(atomic_load(&seen->resumed), 1);
+}
+
+static void after_the_hand_over_the_guest_stays_stopped(void **state) {
+    (void)state;
+    assert_int_equal(kill_engine(HANDS_OVER, false), 0);
+    assert_int_equal(atomic_load(&seen->undone), 1);
+    assert_int_equal(atomic_load(&seen->resumed), 0);
+}
+
+static void a_dismissed_guardian_is_gone(void **state) {
+    (void)state;
+    assert_int_equal(kill_engine(IS_DISMISSED, false), -1);
+    assert_int_equal(atomic_load(&seen->undone), 0);
+}
+
+static void a_failed_undo_is_told(void **state) {
+    (void)state;
+    assert_int_equal(kill_engine(WORKS, true), 1);
+    assert_int_equal(atomic_load(&seen->undone), 1);
+}
+
+static void signals_for_the_engine_do_not_end_it(void **state) {
+    (void)state;
+    memset(seen, 0, sizeof(*seen));
+    struct guardian g;
+    struct error err = { 0 };
+    assert_ok(guardian_start(&g, &fake_vmm, &err) == 0, &err);
+    WAIT_FOR(getsid(g.pid) == g.pid); /* the signals are ignored right after that … */
+    clock_sleep(50 * CLOCK_MS);
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE };
+    for (size_t i = 0; i < COUNT(signals); i++) {
+        assert_int_equal(kill(g.pid, signals[i]), 0);
+    }
+    assert_int_equal(waitpid(g.pid, NULL, WNOHANG), 0);
+    pid_t pid = g.pid;
+    guardian_dismiss(&g);
+    assert_int_equal(kill(pid, 0), -1); /* waited for */
+    assert_int_equal(atomic_load(&seen->undone), 0);
+}
+
+static void dismissing_is_safe_at_any_time(void **state) {
+    (void)state;
+    struct guardian g = { 0 };
+    struct error err = { 0 };
+    guardian_hand_over(&g);
+    guardian_dismiss(&g);
+    assert_ok(guardian_start(&g, &fake_vmm, &err) == 0, &err);
+    guardian_dismiss(&g);
+    guardian_dismiss(&g);
+    guardian_hand_over(&g);
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_killed_engine_is_undone_and_the_guest_runs),
+        cmocka_unit_test(after_the_hand_over_the_guest_stays_stopped),
+        cmocka_unit_test(a_dismissed_guardian_is_gone),
+        cmocka_unit_test(a_failed_undo_is_told),
+        cmocka_unit_test(signals_for_the_engine_do_not_end_it),
+        cmocka_unit_test(dismissing_is_safe_at_any_time),
+    };
+    return cmocka_run_group_tests(tests, share_memory, forget_memory);
+}
