@@ -8,7 +8,7 @@ import pytest
 
 import bare
 from gwtest import places, stunt
-from gwtest.qemu import MIB
+from gwtest.qemu import MIB, Backend
 from scene import Scene
 
 
@@ -26,7 +26,8 @@ def home_of(shm):
 
 def starter(kind, shm, stack):
     def destination(guest, **options):
-        copy = guest.destination(directory=shm, **options)
+        ram = [Backend(b.id, b.size, os.path.join(shm, f"{options['name']}.{b.id}")) for b in guest.backends]
+        copy = guest.destination(directory=shm, **{"backends": ram, **options})
         stack.callback(copy.remove)
         return copy
     return destination

@@ -4,6 +4,8 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -58,6 +60,68 @@ int tmpfs_file(uint64_t size) {
     assert_true(fd >= 0);
     assert_int_equal(ftruncate(fd, (off_t)size), 0);
     return fd;
+}
+
+#define HUGE_DIRECTORY "/sys/kernel/mm/hugepages/hugepages-2048kB/"
+
+static long huge_added;
+static int huge_lock = -1; /* the same lock as the platform tests': else they would take each other's pages */
+
+static long read_huge(const char *name) {
+    char path[96];
+    long value = -1;
+    snprintf(path, sizeof(path), HUGE_DIRECTORY "%s", name);
+    FILE *file = fopen(path, "re");
+    if (file != NULL) {
+        if (fscanf(file, "%ld", &value) != 1) {
+            value = -1;
+        }
+        fclose(file);
+    }
+    return value;
+}
+
+static void change_huge(long by) {
+    FILE *file = fopen(HUGE_DIRECTORY "nr_hugepages", "we");
+    if (file != NULL) {
+        fprintf(file, "%ld\n", read_huge("nr_hugepages") + by);
+        fclose(file);
+    }
+}
+
+long huge_free(void) {
+    return read_huge("free_hugepages");
+}
+
+int huge_file(uint64_t pages, unsigned needed) {
+    if (huge_lock < 0) {
+        huge_lock = open(HUGE_DIRECTORY "nr_hugepages", O_RDONLY | O_CLOEXEC);
+        flock(huge_lock, LOCK_EX);
+    }
+    long before = read_huge("nr_hugepages"), there = huge_free();
+    if (before < 0 || there < 0) {
+        return -1;
+    }
+    if (there < (long)needed) {
+        change_huge((long)needed - there);
+        huge_added += read_huge("nr_hugepages") - before;
+    }
+    int fd = huge_free() >= (long)needed ? memfd_create("unit", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB) : -1;
+    if (fd >= 0) {
+        assert_int_equal(ftruncate(fd, (off_t)(pages * HUGE_PAGE)), 0);
+    }
+    return fd;
+}
+
+void huge_release(void) {
+    if (huge_added > 0) {
+        change_huge(-huge_added);
+    }
+    huge_added = 0;
+    if (huge_lock >= 0) {
+        close(huge_lock);
+        huge_lock = -1;
+    }
 }
 
 int scratch_setup(void **state) {

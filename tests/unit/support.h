@@ -71,6 +71,13 @@ void socket_pair(int ends[2], int buffer);
 /* A nameless file of `size` bytes on tmpfs, all hole. */
 int tmpfs_file(uint64_t size);
 
+/* A nameless file of `pages` pages of 2 MiB on hugetlbfs, all hole, and `needed` free pages that no other test takes;
+ * -1 when the host has none to give. huge_release() gives back what was taken from the host. */
+#define HUGE_PAGE ((size_t)2 << 20)
+int huge_file(uint64_t pages, unsigned needed);
+long huge_free(void);
+void huge_release(void);
+
 /* Group fixtures: a directory of our own in *state, removed with the sockets and files in it. */
 int scratch_setup(void **state);
 int scratch_teardown(void **state);

@@ -41,9 +41,9 @@ static void addresses(void **state) {
 static void no_addresses(void **state) {
     (void)state;
     static const char *const texts[] = {
-        "",        "tcp",         "tcp:",        "tcp::",     "tcp:host",   "tcp:host:",  "tcp::4914",     "tcp:[]:4914",
-        "tcp:[::1]", "tcp:[::1]:", "tcp:[::1]4914", "tcp:[::1:4914", "tcp:[",   "unix:",      "TCP:host:4914", "host:4914",
-        "/run/x",  "udp:host:1",
+        "",          "tcp",         "tcp:",          "tcp::",      "tcp:host",      "tcp:host:",
+        "tcp::4914", "tcp:[]:4914", "tcp:[::1]",     "tcp:[::1]:", "tcp:[::1]4914", "tcp:[::1:4914",
+        "tcp:[",     "unix:",       "TCP:host:4914", "host:4914",  "/run/x",        "udp:host:1",
     };
     for (size_t i = 0; i < COUNT(texts); i++) {
         refuse(texts[i]);

@@ -111,12 +111,9 @@ static void words_for_bits(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ranges_touch_what_they_name),
-        cmocka_unit_test(an_empty_or_turned_range_changes_nothing),
-        cmocka_unit_test(count_stops_at_the_last_bit),
-        cmocka_unit_test(next_finds_the_single_bit),
-        cmocka_unit_test(next_does_not_read_behind_the_map),
-        cmocka_unit_test(words_for_bits),
+        cmocka_unit_test(ranges_touch_what_they_name),       cmocka_unit_test(an_empty_or_turned_range_changes_nothing),
+        cmocka_unit_test(count_stops_at_the_last_bit),       cmocka_unit_test(next_finds_the_single_bit),
+        cmocka_unit_test(next_does_not_read_behind_the_map), cmocka_unit_test(words_for_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

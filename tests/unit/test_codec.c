@@ -6,8 +6,9 @@
 #define PAGE 4096u
 #define GUARD 64u
 
-static const size_t sizes[] = { 1,           2,        63,       64,        65,         4095,       PAGE,
-                                PAGE + 1,    3 * PAGE, 16 * PAGE, 128 * PAGE, 128 * PAGE - 1, 1024 * PAGE };
+static const size_t sizes[] = { 1,          2,        63,       64,        65,         4095,
+                                PAGE,       PAGE + 1, 3 * PAGE, 16 * PAGE, 128 * PAGE, 128 * PAGE - 1,
+                                1024 * PAGE };
 
 enum content { ZEROS, ONE_BYTE, TEXT, NOISE, CONTENTS };
 

@@ -42,7 +42,6 @@ static void reader_start(struct reader *r, size_t size) {
     assert_int_equal(pthread_create(&r->thread, NULL, read_all, r), 0);
 }
 
-
 #define PIECES 37
 
 /* Pieces of odd sizes through a small buffer: the kernel takes them in parts that end anywhere. */

@@ -188,8 +188,16 @@ static void unknown_commands(void **state) {
 static void what_is_no_request(void **state) {
     open_control(state);
     int fd = negotiated_client();
-    static const char *const texts[] = { "nonsense\n", "[]\n",  "[{\"execute\": \"query-migrate\"}]\n", "\"x\"\n", "12\n",
-                                         "{}\n",       "{ \n", "{\"execute\": 5}\n",                     "\xff\xfe\n", "{\"exec-oob\": \"quit\"}\n" };
+    static const char *const texts[] = { "nonsense\n",
+                                         "[]\n",
+                                         "[{\"execute\": \"query-migrate\"}]\n",
+                                         "\"x\"\n",
+                                         "12\n",
+                                         "{}\n",
+                                         "{ \n",
+                                         "{\"execute\": 5}\n",
+                                         "\xff\xfe\n",
+                                         "{\"exec-oob\": \"quit\"}\n" };
     for (size_t i = 0; i < COUNT(texts); i++) {
         expect_failure(fd, texts[i], "GenericError", "expected a JSON object");
     }
@@ -229,7 +237,8 @@ static void lines_in_pieces_and_in_one(void **state) {
         say(fd, byte);
     }
     json_decref(hear(fd));
-    say(fd, "{\"execute\": \"query-migrate\", \"id\": 1}\n{\"execute\": \"query-migrate\", \"id\": 2}\n{\"execute\": \"que");
+    say(fd, "{\"execute\": \"query-migrate\", \"id\": 1}\n{\"execute\": \"query-migrate\", \"id\": 2}\n{\"execute\": "
+            "\"que");
     for (int id = 1; id <= 3; id++) {
         json_t *answer = hear(fd);
         assert_int_equal(json_integer_value(json_object_get(answer, "id")), id);

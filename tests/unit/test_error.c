@@ -35,15 +35,17 @@ static void errno_is_told_and_kept(void **state) {
 static void no_control_character_gets_out(void **state) {
     (void)state;
     struct error err = { 0 };
-    error_set(&err, ERROR_VMM, "a\nb\tc\rd\033[2Je\x7f"
-                               "f%s",
+    error_set(&err, ERROR_VMM,
+              "a\nb\tc\rd\033[2Je\x7f"
+              "f%s",
               "\x01\x1f");
     assert_string_equal(err.desc, "a b c d [2Je f  ");
     error_prefix(&err, "x\ny ");
     assert_string_equal(err.desc, "x y a b c d [2Je f  ");
     error_clear(&err);
-    error_set(&err, ERROR_VMM, "\xc2\x9b"
-                               "31m\xc2\xa0");
+    error_set(&err, ERROR_VMM,
+              "\xc2\x9b"
+              "31m\xc2\xa0");
     assert_string_equal(err.desc, "  31m\xc2\xa0"); /* U+009B is ESC [ in one character */
 }
 
@@ -63,11 +65,11 @@ static void the_text_is_always_utf8(void **state) {
         { "cut \xf0\x9f\x90", "cut ???" },
         { "\xff\xfe", "??" },
         { "\x80", "?" },
-        { "\xc0\xaf", "??" },             /* overlong */
-        { "\xe0\x80\xaf", "???" },        /* overlong */
-        { "\xf0\x80\x80\xaf", "????" },   /* overlong */
-        { "\xed\xa0\x80", "???" },        /* a surrogate */
-        { "\xf4\x90\x80\x80", "????" },   /* above U+10FFFF */
+        { "\xc0\xaf", "??" },           /* overlong */
+        { "\xe0\x80\xaf", "???" },      /* overlong */
+        { "\xf0\x80\x80\xaf", "????" }, /* overlong */
+        { "\xed\xa0\x80", "???" },      /* a surrogate */
+        { "\xf4\x90\x80\x80", "????" }, /* above U+10FFFF */
         { "\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf" },
         { "\xf8\x88\x80\x80\x80", "?????" },
     };
@@ -112,7 +114,7 @@ static void classes_have_names(void **state) {
         assert_int_equal(error_class_from_name(name), c);
     }
     assert_string_equal(error_class_name((enum error_class)(ERROR_IN_DOUBT + 1)), "none");
-    assert_string_equal(error_class_name((enum error_class)-1), "none");
+    assert_string_equal(error_class_name((enum error_class) - 1), "none");
     /* what a peer may say: an unknown class is an error too, never "none" */
     assert_int_equal(error_class_from_name("none"), ERROR_PEER);
     assert_int_equal(error_class_from_name(""), ERROR_PEER);
@@ -121,9 +123,12 @@ static void classes_have_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_first_cause_is_kept),     cmocka_unit_test(errno_is_told_and_kept),
-        cmocka_unit_test(no_control_character_gets_out), cmocka_unit_test(the_text_is_always_utf8),
-        cmocka_unit_test(a_long_text_is_cut),          cmocka_unit_test(classes_have_names),
+        cmocka_unit_test(the_first_cause_is_kept),
+        cmocka_unit_test(errno_is_told_and_kept),
+        cmocka_unit_test(no_control_character_gets_out),
+        cmocka_unit_test(the_text_is_always_utf8),
+        cmocka_unit_test(a_long_text_is_cut),
+        cmocka_unit_test(classes_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

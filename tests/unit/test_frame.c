@@ -75,7 +75,8 @@ static void round_trips(void **state) {
 
 static void any_flipped_bit_is_refused(void **state) {
     (void)state;
-    struct frame kinds[] = { sample, { .kind = FRAME_ZERO, .block = 1, .pass = 3, .runs = 3, .pages = 9 },
+    struct frame kinds[] = { sample,
+                             { .kind = FRAME_ZERO, .block = 1, .pass = 3, .runs = 3, .pages = 9 },
                              { .kind = FRAME_PASS_END, .pass = 1, .pages = 55 } };
     sample_runs();
     for (size_t k = 0; k < COUNT(kinds); k++) {

@@ -122,12 +122,9 @@ static void the_first_one_does_not_wait(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(no_limit_books_nothing),
-        cmocka_unit_test(every_byte_is_booked),
-        cmocka_unit_test(what_is_lifted_books_nothing),
-        cmocka_unit_test(lifting_ends_all_waits),
-        cmocka_unit_test(another_rate_ends_all_waits),
-        cmocka_unit_test(no_more_limit_ends_all_waits),
+        cmocka_unit_test(no_limit_books_nothing),       cmocka_unit_test(every_byte_is_booked),
+        cmocka_unit_test(what_is_lifted_books_nothing), cmocka_unit_test(lifting_ends_all_waits),
+        cmocka_unit_test(another_rate_ends_all_waits),  cmocka_unit_test(no_more_limit_ends_all_waits),
         cmocka_unit_test(the_first_one_does_not_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

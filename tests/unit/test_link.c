@@ -161,7 +161,18 @@ static void a_message_that_is_too_long_is_refused(void **state) {
 static void what_is_no_json_object_is_refused(void **state) {
     (void)state;
     static const char *const texts[] = {
-        "", " ", "nonsense", "{", "{}x", "[]", "[1]", "1", "\"text\"", "null", "{\"a\":1,\"a\":2}", "{\"a\":\"\xff\"}",
+        "",
+        " ",
+        "nonsense",
+        "{",
+        "{}x",
+        "[]",
+        "[1]",
+        "1",
+        "\"text\"",
+        "null",
+        "{\"a\":1,\"a\":2}",
+        "{\"a\":\"\xff\"}",
         "{\"a\":\"\\u0000\"}",
     };
     for (size_t i = 0; i < COUNT(texts); i++) {

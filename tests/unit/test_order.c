@@ -136,12 +136,9 @@ static void breaking_off_wakes_all(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_first_pass_waits_for_nobody),
-        cmocka_unit_test(the_next_pass_waits_for_all),
-        cmocka_unit_test(without_order_nobody_waits),
-        cmocka_unit_test(another_pass_than_the_next_is_refused),
-        cmocka_unit_test(no_pass_comes_after_the_last_number),
-        cmocka_unit_test(breaking_off_wakes_all),
+        cmocka_unit_test(the_first_pass_waits_for_nobody),     cmocka_unit_test(the_next_pass_waits_for_all),
+        cmocka_unit_test(without_order_nobody_waits),          cmocka_unit_test(another_pass_than_the_next_is_refused),
+        cmocka_unit_test(no_pass_comes_after_the_last_number), cmocka_unit_test(breaking_off_wakes_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

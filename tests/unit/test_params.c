@@ -73,10 +73,23 @@ static void units(void **state) {
     takes("max-bandwidth=8589934591G", PARAM_MAX_BANDWIDTH, INT64_C(8589934591) << 30);
     takes("downtime-limit=1K", PARAM_DOWNTIME_LIMIT, 1024);
     static const char *const wrong[] = {
-        "max-bandwidth=8589934592G",   "max-bandwidth=9223372036854775808",
-        "max-bandwidth=99999999999999999999999", "max-bandwidth=-1", "max-bandwidth=-0", "max-bandwidth=+1", "max-bandwidth= 1",
-        "max-bandwidth=1 ",            "max-bandwidth=",   "max-bandwidth=K",  "max-bandwidth=1k", "max-bandwidth=1T",
-        "max-bandwidth=1KK",           "max-bandwidth=1.5", "max-bandwidth=0x10", "max-bandwidth=1KB", "max-bandwidth=\t7",
+        "max-bandwidth=8589934592G",
+        "max-bandwidth=9223372036854775808",
+        "max-bandwidth=99999999999999999999999",
+        "max-bandwidth=-1",
+        "max-bandwidth=-0",
+        "max-bandwidth=+1",
+        "max-bandwidth= 1",
+        "max-bandwidth=1 ",
+        "max-bandwidth=",
+        "max-bandwidth=K",
+        "max-bandwidth=1k",
+        "max-bandwidth=1T",
+        "max-bandwidth=1KK",
+        "max-bandwidth=1.5",
+        "max-bandwidth=0x10",
+        "max-bandwidth=1KB",
+        "max-bandwidth=\t7",
     };
     for (size_t i = 0; i < COUNT(wrong); i++) {
         refuses(wrong[i], "0 or more");
@@ -132,12 +145,14 @@ static void json_values(void **state) {
     struct params p;
     struct error err = { 0 };
     params_init(&p);
-    assert_ok(set_json(&p, "{\"downtime-limit\": 55, \"compression\": \"lz4\", \"autostart\": false}", false, &err) == 0,
+    assert_ok(set_json(&p, "{\"downtime-limit\": 55, \"compression\": \"lz4\", \"autostart\": false}", false, &err) ==
+                  0,
               &err);
     assert_int_equal(p.value[PARAM_DOWNTIME_LIMIT], 55);
     assert_int_equal(p.value[PARAM_COMPRESSION], PARAM_COMPRESSION_LZ4);
     assert_int_equal(p.value[PARAM_AUTOSTART], 0);
-    assert_ok(set_json(&p, "{\"max-bandwidth\": \"2M\", \"source-quit\": \"on\", \"autostart\": true}", false, &err) == 0,
+    assert_ok(set_json(&p, "{\"max-bandwidth\": \"2M\", \"source-quit\": \"on\", \"autostart\": true}", false, &err) ==
+                  0,
               &err);
     assert_int_equal(p.value[PARAM_MAX_BANDWIDTH], 2 << 20);
     assert_int_equal(p.value[PARAM_SOURCE_QUIT], 1);

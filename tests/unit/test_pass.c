@@ -6,8 +6,8 @@
 #include <stdatomic.h>
 
 /* Sizes in pages: whole chunks, one page less and more, single pages, a word's border. */
-static const uint64_t block_sizes[] = { PASS_CHUNK_PAGES, 1, PASS_CHUNK_PAGES + 1, PASS_CHUNK_PAGES - 1,
-                                        63,               5 * PASS_CHUNK_PAGES,    64, 3 * PASS_CHUNK_PAGES + 77 };
+static const uint64_t block_sizes[] = { PASS_CHUNK_PAGES,     1,  PASS_CHUNK_PAGES + 1,     PASS_CHUNK_PAGES - 1, 63,
+                                        5 * PASS_CHUNK_PAGES, 64, 3 * PASS_CHUNK_PAGES + 77 };
 #define BLOCKS COUNT(block_sizes)
 #define MOST_PAGES (5 * PASS_CHUNK_PAGES)
 #define THREADS 4u
@@ -21,7 +21,8 @@ static void open_pass(unsigned threads) {
     struct error err = { 0 };
     assert_ok(ram_init(&ram, BLOCKS, &err) == 0, &err);
     for (size_t i = 0; i < BLOCKS; i++) {
-        assert_ok(ram_open_source(&ram, i, "block", block_sizes[i] * RAM_PAGE_SIZE, RAM_PAGE_SIZE, -1, &err) == 0, &err);
+        assert_ok(ram_open_source(&ram, i, "block", block_sizes[i] * RAM_PAGE_SIZE, RAM_PAGE_SIZE, -1, &err) == 0,
+                  &err);
     }
     assert_ok(pass_init(&pass, &ram, threads, &err) == 0, &err);
     memset(seen, 0, sizeof(seen));

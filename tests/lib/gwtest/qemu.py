@@ -142,6 +142,10 @@ class Guest:
     def alive(self):
         return self._child.poll() is None
 
+    def wait_gone(self, timeout=30):
+        """Waits until QEMU has ended by itself; its exit status."""
+        return self._child.wait(timeout)
+
     def log(self):
         """What QEMU said on stdout and stderr."""
         with open(self.log_path, encoding="utf-8", errors="replace") as file:

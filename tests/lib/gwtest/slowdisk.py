@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A disk whose reads are held for as long as a test likes: nbdkit's delay filter, mounted by nbdfuse.
+
+Opened with cache=none, a read of the guest pins its pages when it is sent and writes them, unseen by any page table,
+when it is answered: DMA in flight, stretched to seconds."""
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+
+from . import process
+
+
+def missing():
+    """Why it cannot be had here, or None."""
+    for program in ("nbdkit", "nbdfuse", "fusermount3"):
+        if not shutil.which(program):
+            return f"{program} is not installed"
+    return None if os.path.exists("/dev/fuse") else "there is no /dev/fuse"
+
+
+class SlowDisk:
+    """`path` is a raw image of `size` random bytes whose reads take `seconds`. Use as a context manager."""
+
+    def __init__(self, directory, size, seconds):
+        self._directory = tempfile.mkdtemp(prefix="slow-", dir=directory)
+        backing = os.path.join(self._directory, "backing")
+        with open(backing, "wb") as file:
+            for _ in range(size >> 20):
+                file.write(os.urandom(1 << 20))
+        mount = os.path.join(self._directory, "mount")
+        os.mkdir(mount)
+        self.path = os.path.join(mount, "nbd")
+        self._child = process.spawn(["nbdfuse", mount, "--command", "nbdkit", "-s", "--filter=delay", "file", backing,
+                                     f"rdelay={seconds}"], stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while not os.path.exists(self.path):
+            if self._child.poll() is not None or time.monotonic() > deadline:
+                self.close()
+                raise RuntimeError("nbdfuse did not mount")
+            time.sleep(0.02)
+
+    def close(self):
+        subprocess.run(["fusermount3", "-u", "-z", os.path.dirname(self.path)], check=False, capture_output=True)
+        try:
+            self._child.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill(self._child)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
