@@ -39,8 +39,8 @@ int process_find_descriptor(pid_t pid, const char *prefix, char *found, size_t f
 
 /* Looks for any process but `pid` and the caller that has the file (device, inode) mapped.
  * Returns 1 with *other and its name, 0 when none is seen, -1 on error. Processes that end meanwhile are ignored.
- * Processes whose maps we may not read (another user's when we are not root; those of an outer user namespace) are named
- * in a warning; those outside our PID namespace are not seen at all. */
+ * Processes whose maps we may not read (another user's when we are not root; those of an outer user namespace) are
+ * named in a warning; those outside our PID namespace are not seen at all. */
 int process_find_other_mapper(pid_t pid, dev_t device, ino_t inode, pid_t *other, char *name, size_t name_size,
                               struct error *err);
 

@@ -181,9 +181,7 @@ static void release(struct destination *d) {
     for (unsigned i = 0; i < d->channel_count; i++) {
         conn_close(&d->channels[i]);
     }
-    if (d->device_fd >= 0) {
-        close(d->device_fd);
-    }
+    conn_close(&d->device);
     json_decref(d->request);
     ram_free(&d->ram);
 }
@@ -212,6 +210,22 @@ static void advise(const struct destination *d, int status) {
     }
 }
 
+/* The source resumes its guest before it says why, and its VMM's stream ends with that: ours then fails to load. That is
+ * the symptom; the source's word, or the end of the link, is the cause. */
+#define CAUSE_PATIENCE (200 * CLOCK_MS)
+
+static void find_cause(struct destination *d, struct error *err) {
+    int64_t deadline = clock_now() + CAUSE_PATIENCE, left;
+    struct error cause = { 0 };
+    struct pollfd p = { .fd = link_poll_fd(d->link), .events = POLLIN };
+    while ((left = deadline - clock_now()) > 0) {
+        if (poll(&p, 1, (int)(left / CLOCK_MS) + 1) > 0 && take_messages(d, &cause) < 0) {
+            *err = cause;
+            return;
+        }
+    }
+}
+
 static int conclude(struct destination *d, struct error *err) {
     struct error ignored = { 0 };
     int status = 1;
@@ -221,6 +235,9 @@ static int conclude(struct destination *d, struct error *err) {
         log_warning("the source left without a goodbye: %s", err->desc);
         error_clear(err);
         return 0;
+    }
+    if (err->class == ERROR_VMM && d->loading && !d->loaded) {
+        find_cause(d, err);
     }
     tell_source(d, err);
     if (d->loaded && err->class == ERROR_LINK) {
@@ -259,7 +276,7 @@ int destination_serve(const struct destination_config *config, json_t **report) 
                              .vmm = config->vmm,
                              .params = config->params,
                              .listener = -1,
-                             .device_fd = -1,
+                             .device = { .fd = -1 },
                              .cancel_fd = -1,
                              .stage = -1 };
     visitors_init(&d);

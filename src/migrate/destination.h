@@ -55,7 +55,7 @@ struct destination {
     struct link *link; /* NULL: nobody has come yet */
     struct conn channels[DESTINATION_CHANNELS];
     unsigned channel_count; /* connected */
-    int device_fd;          /* -1: not connected, or taken by the relay */
+    struct conn device;     /* fd -1: not connected; the relay has a copy of it */
     bool inspected, attached;
     int stage;       /* index of the last stage that was served, -1 */
     json_t *request; /* taken from the link, not yet served */

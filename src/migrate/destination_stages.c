@@ -7,7 +7,9 @@
 #include "base/fault.h"
 #include "base/log.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define CHANNEL_PATIENCE (30 * CLOCK_S)
 #define LOAD_TIMEOUT (100 * CLOCK_S)
@@ -17,6 +19,7 @@ int destination_inspect(struct destination *d, json_t *args, json_t *reply, stru
         d->vmm->ops->match(d->vmm, json_object_get(args, "guest"), err) < 0) {
         return -1;
     }
+    link_set_timeout(d->link, d->params.value[PARAM_LINK_TIMEOUT] * CLOCK_S);
     d->inspected = true;
     json_object_set_new(reply, "params", params_json(&d->params, true));
     return 0;
@@ -24,7 +27,7 @@ int destination_inspect(struct destination *d, json_t *args, json_t *reply, stru
 
 static int wait_for_channels(struct destination *d, unsigned want, struct error *err) {
     int64_t deadline = clock_now() + CHANNEL_PATIENCE;
-    while (d->channel_count < want || d->device_fd < 0) {
+    while (d->channel_count < want || d->device.fd < 0) {
         if (destination_poll(d, -1, deadline - clock_now(), err) < 0) {
             return -1;
         }
@@ -77,7 +80,12 @@ int destination_stop(struct destination *d, json_t *args, json_t *reply, struct 
     }
     CLEANUP_CLOSE int vmm_end = ends[1];
     d->loading = true;
-    int wire = take_fd(&d->device_fd);
+    /* A copy: with its own the link breaks the relay off when it breaks itself. */
+    int wire = fcntl(d->device.fd, F_DUPFD_CLOEXEC, 0);
+    if (wire < 0) {
+        close(ends[0]);
+        return error_errno(err, ERROR_SYSTEM, "dup");
+    }
     if (relay_start(&d->relay, wire, ends[0], err) < 0) {
         return -1;
     }

@@ -91,7 +91,7 @@ static void accept_data(struct destination *d, struct visitor *v, const struct h
     bool expected = d->link != NULL && d->inspected && !d->attached &&
                     memcmp(h->session, d->session, SESSION_SIZE) == 0 &&
                     (h->role == ROLE_CHANNEL ? h->channel == d->channel_count && h->channel < DESTINATION_CHANNELS
-                                             : h->role == ROLE_DEVICE && d->device_fd < 0);
+                                             : h->role == ROLE_DEVICE && d->device.fd < 0);
     if (!expected) {
         answer(v, WELCOME_SESSION, NULL);
         refuse(d, v, "it does not belong to this migration");
@@ -99,7 +99,8 @@ static void accept_data(struct destination *d, struct visitor *v, const struct h
     }
     answer(v, WELCOME_OK, d->session);
     if (h->role == ROLE_DEVICE) {
-        d->device_fd = adopt(d, v);
+        conn_init(&d->device, adopt(d, v), "the device channel");
+        link_watch(d->link, &d->device);
         return;
     }
     struct conn *c = &d->channels[d->channel_count++];

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -31,6 +32,9 @@ static _Noreturn void watch(int pipe_end, struct vmm *vmm, const struct guardian
     signal(SIGPIPE, SIG_IGN);
     if (!engine_died(pipe_end)) {
         _exit(0);
+    }
+    if (atomic_load(&record->has_file)) {
+        unlink(record->file);
     }
     struct error err = { 0 };
     bool resume = !atomic_load(&record->handed_over);
@@ -73,6 +77,13 @@ int guardian_start(struct guardian *g, struct vmm *vmm, struct error *err) {
 void guardian_hand_over(struct guardian *g) {
     if (g->record != NULL) {
         atomic_store(&g->record->handed_over, true);
+    }
+}
+
+void guardian_note_file(struct guardian *g, const char *path) {
+    if (g->record != NULL && strlen(path) < sizeof(g->record->file)) {
+        memcpy(g->record->file, path, strlen(path) + 1);
+        atomic_store(&g->record->has_file, true);
     }
 }
 

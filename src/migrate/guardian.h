@@ -27,14 +27,18 @@ struct guardian {
     pid_t pid;
     int pipe; /* the engine's end */
     struct guardian_record {
-        _Atomic bool handed_over;
-    } * record; /* shared with the guardian process */
+        _Atomic bool handed_over, has_file;
+        char file[256]; /* valid once has_file is set */
+    } * record;         /* shared with the guardian process */
 };
 
 /* Forks. Call before any thread starts. */
 int guardian_start(struct guardian *g, struct vmm *vmm, struct error *err);
 /* From here on nobody lets the guest run at the source. */
 void guardian_hand_over(struct guardian *g);
+/* `path` is a file of the engine's that must not outlive it: the guardian deletes it if the engine cannot. One at most.
+ */
+void guardian_note_file(struct guardian *g, const char *path);
 /* All is undone or done: the guardian ends and is waited for. Safe when it was never started. */
 void guardian_dismiss(struct guardian *g);
 

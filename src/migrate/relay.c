@@ -54,6 +54,9 @@ static void *run(void *opaque) {
     }
     free(buffer);
     shutdown(r->to, SHUT_WR);
+    if (error_is_set(&r->failure)) {
+        shutdown(r->from, SHUT_RDWR); /* else whoever writes there waits for a reader that will not come back */
+    }
     atomic_store(&r->ended, true);
     eventfd_write(r->event_fd, 1);
     return NULL;

@@ -85,6 +85,7 @@ static void release_rest(struct source *s) {
     }
     free(s->channels);
     conn_close(&s->device);
+    removal_close(&s->removal);
     ram_free(&s->ram);
     json_decref(s->reply);
     events_close(&s->events);
@@ -162,7 +163,8 @@ int source_run(const struct source_config *config, json_t **report) {
                         .params = config->params,
                         .cancel_fd = -1,
                         .device = { .fd = -1 },
-                        .guardian = { .pipe = -1 } };
+                        .guardian = { .pipe = -1 },
+                        .removal = { .fd = -1 } };
     struct error err = { 0 };
     int rc = init(&s, &err);
     if (rc == 0) {

@@ -13,6 +13,7 @@
 #include "migrate/status.h"
 #include "ram/block.h"
 #include "ram/choice.h"
+#include "ram/removal.h"
 #include "ram/send.h"
 #include "vmm/vmm.h"
 #include "wire/address.h"
@@ -57,6 +58,7 @@ struct source {
 
     /* RAM. */
     struct ram ram;
+    struct removal removal;
     struct tracker *tracker;
     struct ram_send *send;
     int64_t scanned_at;      /* clock_now() of the last scan */
@@ -100,6 +102,9 @@ int source_poll(struct source *s, int fd, int64_t timeout_ns, struct error *err)
 int source_request(struct source *s, json_t *args, struct error *err);
 /* Waits for the reply to it: a new reference in *reply (may be NULL when nobody wants it). */
 int source_await(struct source *s, int64_t timeout_ns, json_t **reply, struct error *err);
+/* A channel, or the VMM that writes its device state into one, fails because the destination did or the link: puts that
+ * reason into `err` when it is known or comes soon. Is -1. */
+int source_find_cause(struct source *s, struct error *err);
 uint64_t source_transferred(struct source *s);
 
 /* source_scan.c: marks what the guest wrote since the last scan as dirty, and protects it again. */

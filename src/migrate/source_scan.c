@@ -32,6 +32,9 @@ int source_scan(struct source *s, struct error *err) {
             }
         }
     }
+    if (removal_mark(&s->removal, &s->ram, err) < 0) {
+        return -1;
+    }
     uint64_t dirty = ram_dirty_pages(&s->ram);
     pthread_mutex_lock(&s->status.lock);
     s->status.remaining = dirty * RAM_PAGE_SIZE;
@@ -71,12 +74,7 @@ int source_pass(struct source *s, struct error *err) {
         }
     }
     if (finished < 0) {
-        /* A channel breaks because the destination failed or the link did: the reason is more use than the symptom. */
-        struct error why = { 0 };
-        if (err->class == ERROR_LINK && source_poll(s, -1, 200 * CLOCK_MS, &why) < 0) {
-            *err = why;
-        }
-        return -1;
+        return err->class == ERROR_LINK ? source_find_cause(s, err) : -1;
     }
     learn(s, pages);
     status_note(&s->status, &s->status.remaining, 0);

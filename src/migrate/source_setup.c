@@ -45,11 +45,16 @@ static int open_connection(struct source *s, struct conn *c, const char *name, e
 }
 
 int source_connect(struct source *s, struct error *err) {
+    /* Known from the start: what is said after a failure depends on it. */
+    if (s->vmm->ops->guest_running(s->vmm, &s->guest_was_running, err) < 0) {
+        return -1;
+    }
     if (s->config->control_path != NULL) {
         s->control = control_open(s->config->control_path, &source_control_ops, s, err);
         if (s->control == NULL) {
             return -1;
         }
+        guardian_note_file(&s->guardian, s->config->control_path);
     }
     struct conn c;
     if (open_connection(s, &c, "control", ROLE_CONTROL, 0, err) < 0) {
@@ -63,6 +68,7 @@ int source_connect(struct source *s, struct error *err) {
 static int adopt_params(struct source *s, json_t *reply, struct error *err) {
     pthread_mutex_lock(&s->params_lock);
     int rc = params_set_json(&s->params, json_object_get(reply, "params"), false, err);
+    link_set_timeout(s->link, s->params.value[PARAM_LINK_TIMEOUT] * CLOCK_S);
     source_apply_params(s);
     pthread_mutex_unlock(&s->params_lock);
     return rc < 0 ? error_prefix(err, "the destination's parameters: ") : 0;
@@ -116,6 +122,9 @@ static int open_ram(struct source *s, struct error *err) {
         if (ram_open_source(&s->ram, i, r->id, r->size, r->page_size, r->fd, err) < 0) {
             return -1;
         }
+    }
+    if (removal_watch(&s->removal, &s->ram, err) < 0) {
+        return -1;
     }
     status_note(&s->status, &s->status.ram_total, ram_pages(&s->ram) * RAM_PAGE_SIZE);
     return 0;

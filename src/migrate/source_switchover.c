@@ -14,12 +14,22 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define DEVICE_TIMEOUT (120 * CLOCK_S)
+#define SWITCHOVER_SILENCE (3 * CLOCK_S)
 
 static void note_time(struct source *s, int64_t *field, int64_t since) {
     status_note_time(&s->status, field, clock_now() - since);
+}
+
+static void limit_silence(struct source *s, int64_t most) {
+    pthread_mutex_lock(&s->params_lock);
+    int64_t timeout = s->params.value[PARAM_LINK_TIMEOUT] * CLOCK_S;
+    pthread_mutex_unlock(&s->params_lock);
+    link_set_timeout(s->link, timeout < most ? timeout : most);
 }
 
 int source_stop(struct source *s, struct error *err) {
@@ -31,14 +41,20 @@ int source_stop(struct source *s, struct error *err) {
         return error_errno(err, ERROR_SYSTEM, "socketpair");
     }
     CLEANUP_CLOSE int vmm_end = ends[1];
-    int wire = s->device.fd;
-    s->device.fd = -1;
+    /* A copy: with its own the link breaks the relay off when it breaks itself. */
+    int wire = fcntl(s->device.fd, F_DUPFD_CLOEXEC, 0);
+    if (wire < 0) {
+        close(ends[0]);
+        return error_errno(err, ERROR_SYSTEM, "dup");
+    }
     if (relay_start(&s->relay, ends[0], wire, err) < 0) {
         return -1;
     }
+    /* While the guest stands still, silence is not waited for as long as else: better the guest runs on here. */
+    limit_silence(s, SWITCHOVER_SILENCE);
     int64_t begin = clock_now();
     if (s->vmm->ops->stop(s->vmm, vmm_end, &s->stopped_at, err) < 0) {
-        return -1;
+        return source_find_cause(s, err);
     }
     note_time(s, &s->status.times.stop, begin);
     return 0;
@@ -59,9 +75,11 @@ int source_final(struct source *s, struct error *err) {
 
 int source_device(struct source *s, struct error *err) {
     int64_t begin = clock_now();
-    if (source_request(s, NULL, err) < 0 || s->vmm->ops->release_device_state(s->vmm, err) < 0 ||
-        s->vmm->ops->wait_saved(s->vmm, DEVICE_TIMEOUT, err) < 0) {
+    if (source_request(s, NULL, err) < 0 || s->vmm->ops->release_device_state(s->vmm, err) < 0) {
         return -1;
+    }
+    if (s->vmm->ops->wait_saved(s->vmm, DEVICE_TIMEOUT, err) < 0) {
+        return source_find_cause(s, err);
     }
     note_time(s, &s->status.times.device, begin);
     begin = clock_now();
@@ -80,6 +98,7 @@ int source_hand_over(struct source *s, struct error *err) {
     }
     guardian_hand_over(&s->guardian);
     s->handed_over = true;
+    limit_silence(s, INT64_MAX); /* now a doubt would be worse than a wait */
     return 0;
 }
 

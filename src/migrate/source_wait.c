@@ -11,6 +11,7 @@
 #include <sys/eventfd.h>
 
 #define PROGRESS_INTERVAL (200 * CLOCK_MS)
+#define CAUSE_PATIENCE (200 * CLOCK_MS)
 
 uint64_t source_transferred(struct source *s) {
     uint64_t bytes = s->link ? atomic_load(&link_conn(s->link)->sent) : 0;
@@ -99,6 +100,18 @@ int source_poll(struct source *s, int fd, int64_t timeout_ns, struct error *err)
         return -1;
     }
     return s->link && p[1].revents != 0 ? take_messages(s, err) : 0;
+}
+
+int source_find_cause(struct source *s, struct error *err) {
+    int64_t deadline = clock_now() + CAUSE_PATIENCE;
+    struct error cause = { 0 };
+    while (clock_now() < deadline) {
+        if (source_poll(s, -1, deadline - clock_now(), &cause) < 0) {
+            *err = cause;
+            break;
+        }
+    }
+    return -1;
 }
 
 int source_request(struct source *s, json_t *args, struct error *err) {

@@ -101,9 +101,7 @@ uint64_t ram_allocated(const struct ram *ram) {
     return bytes;
 }
 
-/* The next stretch of data at or after byte `from`. 1 with [*start, *end), 0 at the end of the file, -1 on error.
- * A file system without SEEK_DATA answers that all is data, which is right, only slow. */
-static int next_extent(const struct ram_block *b, uint64_t from, uint64_t *start, uint64_t *end, struct error *err) {
+int ram_next_extent(const struct ram_block *b, uint64_t from, uint64_t *start, uint64_t *end, struct error *err) {
     uint64_t size = b->pages * RAM_PAGE_SIZE;
     if (from >= size) {
         return 0;
@@ -124,7 +122,7 @@ static int next_extent(const struct ram_block *b, uint64_t from, uint64_t *start
 int ram_skip_holes(struct ram_block *b, struct error *err) {
     uint64_t at = 0, start = 0, end = 0;
     int rc;
-    while ((rc = next_extent(b, at * RAM_PAGE_SIZE, &start, &end, err)) > 0) {
+    while ((rc = ram_next_extent(b, at * RAM_PAGE_SIZE, &start, &end, err)) > 0) {
         bits_clear_range(b->dirty, at, start / RAM_PAGE_SIZE);
         at = (end + RAM_PAGE_SIZE - 1) / RAM_PAGE_SIZE;
     }
@@ -167,7 +165,7 @@ int ram_make_empty(struct ram_block *b, struct error *err) {
     }
     uint64_t at = 0, start = 0, end = 0;
     int rc;
-    while ((rc = next_extent(b, at, &start, &end, err)) > 0) {
+    while ((rc = ram_next_extent(b, at, &start, &end, err)) > 0) {
         start -= start % b->host_page_size;
         if (punch_nonzero(b, start, end, buffer, buffer_size, err) < 0) {
             return -1;

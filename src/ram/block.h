@@ -53,6 +53,10 @@ uint64_t ram_dirty_pages(const struct ram *ram);
 /* Bytes of the host's memory that the files have allocated now. */
 uint64_t ram_allocated(const struct ram *ram);
 
+/* The next stretch of data at or after byte `from`. 1 with [*start, *end), 0 at the end of the file, -1 on error.
+ * A file system without SEEK_DATA (hugetlbfs) answers that all is data, which is right, only slow. */
+int ram_next_extent(const struct ram_block *b, uint64_t from, uint64_t *start, uint64_t *end, struct error *err);
+
 /* Source, before the first pass: forgets dirty bits that lie in holes of the file. The destination's file is empty, so
  * a hole needs no word. Without SEEK_DATA (hugetlbfs) nothing is forgotten and zeros are found by reading. */
 int ram_skip_holes(struct ram_block *b, struct error *err);

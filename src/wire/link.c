@@ -18,7 +18,7 @@
 
 struct link {
     struct conn conn;
-    int64_t timeout;
+    _Atomic int64_t timeout;
     int event_fd; /* readable when the queue is not empty or the link is broken */
     int stop_fd;  /* tells the thread to end */
     pthread_t thread;
@@ -122,9 +122,10 @@ static int turn(struct link *l, int64_t *next_ping, int64_t *last_heard, struct 
             return -1;
         }
     }
-    if (clock_now() - *last_heard > l->timeout) {
+    int64_t timeout = atomic_load(&l->timeout);
+    if (clock_now() - *last_heard > timeout) {
         return error_set(err, ERROR_LINK, "the other godwit has been silent for %.0f s: the network is cut or it hangs",
-                         (double)l->timeout / 1e9);
+                         (double)timeout / 1e9);
     }
     return 0;
 }
@@ -144,6 +145,14 @@ static void *run(void *opaque) {
     return NULL;
 }
 
+void link_set_timeout(struct link *l, int64_t timeout_ns) {
+    /* A peer that stops in the middle of a message, or does not read, must not hold the thread for ever. */
+    struct timeval limit = { .tv_sec = (time_t)(timeout_ns / CLOCK_S), .tv_usec = timeout_ns % CLOCK_S / 1000 };
+    setsockopt(l->conn.fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    setsockopt(l->conn.fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+    atomic_store(&l->timeout, timeout_ns);
+}
+
 struct link *link_open(int fd, int64_t timeout_ns, struct error *err) {
     struct link *l = calloc(1, sizeof(*l));
     if (l == NULL) {
@@ -152,15 +161,11 @@ struct link *link_open(int fd, int64_t timeout_ns, struct error *err) {
         return NULL;
     }
     conn_init(&l->conn, fd, "control");
-    l->timeout = timeout_ns;
     l->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     l->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&l->lock, NULL);
     pthread_mutex_init(&l->write_lock, NULL);
-    /* A peer that stops in the middle of a message, or does not read, must not hold the thread for ever. */
-    struct timeval limit = { .tv_sec = (time_t)(timeout_ns / CLOCK_S), .tv_usec = timeout_ns % CLOCK_S / 1000 };
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+    link_set_timeout(l, timeout_ns);
     if (l->event_fd < 0 || l->stop_fd < 0 || pthread_create(&l->thread, NULL, run, l) != 0) {
         error_errno(err, ERROR_SYSTEM, "cannot start the link");
         if (l->event_fd >= 0) {

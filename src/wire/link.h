@@ -25,6 +25,9 @@ struct link *link_open(int fd, int64_t timeout_ns, struct error *err);
 /* Joins the thread, closes the connection. NULL is allowed. */
 void link_close(struct link *l);
 
+/* Another timeout from now on: the two sides have agreed. */
+void link_set_timeout(struct link *l, int64_t timeout_ns);
+
 /* `c` is broken when the link is. Must stay valid until link_close(). At most LINK_MAX_WATCHED. */
 #define LINK_MAX_WATCHED 66
 void link_watch(struct link *l, struct conn *c);

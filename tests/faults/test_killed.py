@@ -20,7 +20,7 @@ def check_guardian(scene, migration):
     """The guardian has put everything back, and said so."""
     scene.check_runs_on()
     said = words_of(migration.send)
-    assert "godwit guardian: the engine died; the guest runs on at the source as before" in said
+    assert "godwit guardian: warning: the engine died; the guest runs on at the source as before" in said
 
 
 @pytest.mark.parametrize("stage, tracker", SOURCE)

@@ -273,8 +273,23 @@ static void run_send(void *opaque) {
     }
 }
 
+/* ThreadSanitizer puts its own handler in front, which keeps one signal of a number only: it loses some by itself. */
+#if defined(__SANITIZE_THREAD__)
+#define SIGNALS_ARE_LOST true
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SIGNALS_ARE_LOST true
+#endif
+#endif
+#ifndef SIGNALS_ARE_LOST
+#define SIGNALS_ARE_LOST false
+#endif
+
 static void signals_are_not_lost(void **state) {
     (void)state;
+    if (SIGNALS_ARE_LOST) {
+        SKIP("ThreadSanitizer loses signals");
+    }
     struct signals *s = shared_alloc(sizeof(*s));
     pid_t receiver = child_start(run_receive, s);
     while (atomic_load(&s->ready) == 0) {

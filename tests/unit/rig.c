@@ -35,7 +35,8 @@ void rig_open(struct rig *r, const struct rig_plan *plan) {
     open_ram(&r->destination, false, plan);
     for (unsigned i = 0; i < plan->channels; i++) {
         int ends[2];
-        socket_pair(ends, 16384);
+        /* What a test writes by hand it writes before it looks: that must not depend on the receiver's reading. */
+        socket_pair(ends, plan->no_sender ? 0 : 16384);
         conn_init(&r->to[i], ends[0], "sender");
         conn_init(&r->from[i], ends[1], "receiver");
     }

@@ -178,7 +178,7 @@ static void break_at_the_other_end_wakes_too(void **state) {
 }
 
 static void *write_for_ever(void *opaque) {
-    static const uint8_t data[65536];
+    static const uint8_t data[100];
     while (conn_write(&a, data, sizeof(data), opaque) == 0) {
     }
     return NULL;

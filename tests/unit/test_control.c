@@ -4,7 +4,6 @@
 #include "wire/address.h"
 
 #include <poll.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>

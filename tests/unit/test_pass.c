@@ -3,7 +3,6 @@
 #include "support.h"
 
 #include <poll.h>
-#include <stdatomic.h>
 
 /* Sizes in pages: whole chunks, one page less and more, single pages, a word's border. */
 static const uint64_t block_sizes[] = { PASS_CHUNK_PAGES,     1,  PASS_CHUNK_PAGES + 1,     PASS_CHUNK_PAGES - 1, 63,

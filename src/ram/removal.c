@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ram/removal.h"
+
+#include "base/bits.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+int removal_watch(struct removal *r, const struct ram *ram, struct error *err) {
+    r->fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    for (size_t i = 0; r->fd >= 0 && i < ram->count; i++) {
+        char path[48]; /* by descriptor: the file may have no name, or be in another mount namespace */
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", ram->blocks[i].fd);
+        if (inotify_add_watch(r->fd, path, IN_MODIFY) < 0) {
+            return error_errno(err, ERROR_SYSTEM, "cannot watch the RAM file of %s", ram->blocks[i].id);
+        }
+    }
+    return r->fd >= 0 ? 0 : error_errno(err, ERROR_SYSTEM, "inotify");
+}
+
+/* Whether anything was said since the last look. An overflow of the queue is a word too. */
+static bool was_told(const struct removal *r) {
+    char events[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
+    bool told = false;
+    ssize_t n;
+    while ((n = read(r->fd, events, sizeof(events))) > 0 || (n < 0 && errno == EINTR)) {
+        told = true;
+    }
+    return told;
+}
+
+/* The sent pages of [first, end) become dirty: they will be read as zeros, and zeros are sent as such. */
+static void mark_hole(struct ram_block *b, uint64_t first, uint64_t end) {
+    for (uint64_t page = bits_next_set(b->sent, first, end); page < end; page = bits_next_set(b->sent, page + 1, end)) {
+        bits_set(b->dirty, page);
+    }
+}
+
+static int mark_block(struct ram_block *b, struct error *err) {
+    uint64_t at = 0, start = 0, end = 0;
+    int rc;
+    while ((rc = ram_next_extent(b, at * RAM_PAGE_SIZE, &start, &end, err)) > 0) {
+        mark_hole(b, at, start / RAM_PAGE_SIZE);
+        at = (end + RAM_PAGE_SIZE - 1) / RAM_PAGE_SIZE;
+    }
+    if (rc == 0) {
+        mark_hole(b, at, b->pages);
+    }
+    return rc;
+}
+
+int removal_mark(struct removal *r, struct ram *ram, struct error *err) {
+    if (r->fd < 0 || !was_told(r)) {
+        return 0;
+    }
+    for (size_t i = 0; i < ram->count; i++) {
+        if (mark_block(&ram->blocks[i], err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+void removal_close(struct removal *r) {
+    if (r->fd >= 0) {
+        close(r->fd);
+        r->fd = -1;
+    }
+}

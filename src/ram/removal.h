@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Pages that the guest gives back while it is moved (balloon, free page reporting).
+ *
+ * QEMU punches them out of the RAM file, and no tracker sees it: write protection outlives the page as a marker in the
+ * page table, so the kernel does not report the page as written (tests/platform/test_holes.c). The file does tell that
+ * something was removed, by inotify, though not where. When it has told, the holes are looked up, and what the
+ * destination holds there is sent as zero: it gets its memory back too.
+ */
+#ifndef GODWIT_RAM_REMOVAL_H
+#define GODWIT_RAM_REMOVAL_H
+
+#include "base/error.h"
+#include "ram/block.h"
+
+struct removal {
+    int fd; /* inotify; -1: not watching */
+};
+
+int removal_watch(struct removal *r, const struct ram *ram, struct error *err);
+/* Main thread, between passes: marks as dirty what was sent with content and is a hole now. Costs a look at an empty
+ * queue when nothing was removed since the last call. */
+int removal_mark(struct removal *r, struct ram *ram, struct error *err);
+void removal_close(struct removal *r);
+
+#endif

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A break inside the hand-over: both guests are paused, never two of them run, and the operator is told what to do."""
+import signal
+
+import pytest
+
+from scene import PATIENCE, wait_until
+
+HOLD = 60000
+
+
+def states(scene, there):
+    return scene.source.qmp.status(), there.qmp.status()
+
+
+def check_in_doubt(scene, migration, there):
+    sent = migration.send.wait(PATIENCE)
+    assert sent.code == 3, sent
+    assert sent.report["status"] == "in-doubt" and sent.report["error"]["stage"] == "run"
+    assert "Look there first" in sent.stderr and "'cont' on this VMM's monitor takes the guest back" in sent.stderr
+    assert "runs on at the source" not in sent.stderr
+    scene.wait_gone()
+    assert states(scene, there) == ("postmigrate", "paused")
+    scene.before.check()
+
+
+def check_taken_back(scene):
+    """What the operator was told to do works."""
+    scene.source.qmp.execute("cont")
+    assert scene.source.qmp.status() == "running"
+    scene.check_runs_on()
+
+
+@pytest.mark.parametrize("make", ["make_scene", "make_real"])
+def test_receive_is_killed_as_it_is_asked_to_run(request, make):
+    scene = request.getfixturevalue(make)()
+    there = scene.spare()
+    migration = scene.migrate(there, receive_fault="kill-destination@run")
+    check_in_doubt(scene, migration, there)
+    check_taken_back(scene)
+    there.stop()
+    scene.check_retry()
+
+
+def test_the_destination_fails_to_run(make_scene):
+    scene = make_scene()
+    there = scene.spare()
+    migration = scene.migrate(there, receive_fault="fail-destination@run")
+    check_in_doubt(scene, migration, there)
+    received = migration.receive.wait(PATIENCE)
+    assert received.code == 1, received
+    check_taken_back(scene)
+
+
+@pytest.mark.parametrize("make", ["make_scene", "make_real"])
+def test_the_link_is_cut_after_hand_over(request, hosts, make):
+    scene = request.getfixturevalue(make)(hosts)
+    there = scene.spare()
+    migration = scene.migrate(there, {"link-timeout": 2}, fault=f"hold@run={HOLD}")
+    migration.send.wait_event(event="stage", stage="run")
+    hosts.cut()
+    received = migration.receive.wait(PATIENCE)
+    assert received.code == 3 and received.report["status"] == "in-doubt", received
+    assert "Look at the source" in received.stderr
+    check_in_doubt(scene, migration, there)
+    # The other way out: it was decided that the destination has it.
+    there.qmp.execute("cont")
+    assert states(scene, there) == ("postmigrate", "running")
+    if hasattr(there, "stats"):
+        scene.check_works(there)
+
+
+@pytest.mark.parametrize("make", ["make_scene", "make_real"])
+def test_send_is_killed_after_hand_over(request, make):
+    """The guardian puts the settings back and leaves the guest stopped: it must not run here any more."""
+    scene = request.getfixturevalue(make)()
+    there = scene.spare()
+    migration = scene.migrate(there, fault="kill-source@run")
+    assert migration.send.wait(PATIENCE).code == -signal.SIGKILL
+    scene.wait_gone()
+    with open(migration.send.events_path.replace("events", "stderr"), encoding="utf-8") as file:
+        assert "the guest was handed over and stays paused at the source" in file.read()
+    received = migration.receive.wait(PATIENCE)
+    assert received.code == 3 and received.report["status"] == "in-doubt", received
+    assert states(scene, there) == ("postmigrate", "paused")
+    scene.before.check()
+
+
+def test_send_is_killed_before_hand_over_with_all_loaded(make_scene):
+    """The source takes its guest back; the destination cannot know, and does not run it."""
+    scene = make_scene()
+    there = scene.spare()
+    migration = scene.migrate(there, fault="kill-source@hand-over")
+    migration.send.wait(PATIENCE)
+    scene.check_runs_on()
+    assert migration.receive.wait(PATIENCE).code == 3
+    assert there.qmp.status() == "paused"
+
+
+def test_the_goodbye_is_lost(make_scene):
+    """The guest runs at the destination, and that is all that counts."""
+    scene = make_scene()
+    there = scene.spare()
+    migration = scene.migrate(there, fault="kill-source@detach")
+    migration.send.wait(PATIENCE)
+    received = migration.receive.wait(PATIENCE)
+    assert received.code == 0 and received.report["status"] == "completed", received
+    scene.wait_gone()
+    assert states(scene, there) == ("postmigrate", "running")
+    scene.before.check()
+    scene.check_works(there)
+
+
+def test_the_destination_vmm_dies_as_it_is_asked_to_run(make_scene):
+    scene = make_scene()
+    there = scene.spare(options=("--die", "cont"))
+    migration = scene.migrate(there)
+    sent = migration.send.wait(PATIENCE)
+    assert sent.code == 3, sent
+    assert "destination: " in sent.report["error"]["desc"]
+    assert migration.receive.wait(PATIENCE).code == 1
+    wait_until(lambda: not there.alive(), "the destination has died")
+    scene.wait_gone()
+    assert scene.source.qmp.status() == "postmigrate"
+    check_taken_back(scene)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two hosts, a guest on each side, and what one migration between them costs: for the demo and the benchmarks."""
+import collections
+import contextlib
+import shutil
+import tempfile
+import time
+
+from . import cpu, netns, qemu, silence, stock
+
+BASELINE_SECONDS = 2
+AFTER_TICKS = 100
+
+# seconds, ms, bytes, CPU seconds, ms, ms, list of texts, the engine's own report
+Run = collections.namedtuple("Run", "total downtime wire cpu handover silence problems report")
+
+
+class Measured:
+    """A booted guest and its waiting destination. Use as a context manager.
+
+    link     bits/s; None: as fast as it goes
+    memory   bytes
+    load     settings of the load
+    exact    the memory is just that, though an older QEMU may then lose writes of a busy guest (stock.loses_writes)
+    """
+
+    def __init__(self, memory, load, link=None, cpus=1, exact=False, baseline=BASELINE_SECONDS):
+        self.baseline = baseline
+        self.stack = contextlib.ExitStack()
+        directory = tempfile.mkdtemp(prefix="godwit-measured-", dir="/dev/shm")
+        self.stack.callback(shutil.rmtree, directory)
+        try:
+            self.hosts = self.stack.enter_context(netns.Hosts(link) if link else netns.Hosts())
+            self.source = qemu.Guest(directory, "source", memory=memory if exact else stock.memory(memory), cpus=cpus,
+                                     netns=self.hosts.a.netns, load=load)
+            self.stack.callback(self.source.remove)
+            self.destination = self.source.destination(name="destination", netns=self.hosts.b.netns)
+            self.stack.callback(self.destination.remove)
+            self.source.wait_ready()
+            self.source.serial.wait_ticks(20)
+        except BaseException:
+            self.stack.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.stack.close()
+
+    def guests_cpu(self):
+        return cpu.seconds(self.source.pid) + cpu.seconds(self.destination.pid)
+
+    def wire(self):
+        """Bytes in both directions."""
+        return sum(self.hosts.a.counters())
+
+    def measure(self, migrate):
+        """Runs migrate(), which returns (downtime in ms, CPU seconds of helpers, report), between two looks at
+        everything."""
+        before = self.guests_cpu()
+        time.sleep(self.baseline)
+        idle = (self.guests_cpu() - before) / self.baseline
+        busy, wire, began = self.guests_cpu(), self.wire(), time.monotonic()
+        downtime, helpers, report = migrate()
+        total = time.monotonic() - began
+        busy, wire = self.guests_cpu() - busy, self.wire() - wire
+        heard = self.listen(began)
+        return Run(total, downtime, wire, max(0.0, busy - idle * total) + helpers,
+                   (heard.handover or 0) * 1000, heard.longest * 1000, self.problems(heard), report)
+
+    def listen(self, since):
+        """Hears the guest go on at the destination, if it does, and looks at its pulse since then."""
+        with contextlib.suppress(TimeoutError):  # problems() will say so
+            self.destination.serial.wait_ticks(AFTER_TICKS)
+        return silence.measure(self.source.serial, self.destination.serial, since=since)
+
+    def problems(self, heard):
+        """What is not as it must be after a migration."""
+        found = list(heard.errors)
+        if not heard.across or len(self.destination.serial.ticks()) < AFTER_TICKS:
+            found.append("the guest did not go on at the destination")
+        if heard.jumps:
+            found.append(f"the guest did not go on where it was: {heard.jumps}")
+        if heard.errors_counted:
+            found.append(f"the guest counts {heard.errors_counted} errors")
+        if self.destination.qmp.status() != "running":
+            found.append(f"the destination is {self.destination.qmp.status()}")
+        if self.source.qmp.status() == "running":
+            found.append("the source still runs")
+        return found
