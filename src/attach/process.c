@@ -198,7 +198,7 @@ char **process_command_line(pid_t pid, struct error *err) {
     }
     for (size_t i = 0; i <= length; i++) {
         /* a last word without its NUL (a process may rewrite its command line) counts too */
-        words += text[i] == '\0' && (i < length || text[length - 1] != '\0');
+        words += i < length ? text[i] == '\0' : text[length - 1] != '\0';
     }
     size_t table = (words + 1) * sizeof(char *);
     char **argv = malloc(table + length + 1);

@@ -26,6 +26,7 @@ static int handle_message(struct destination *d, json_t *message, struct error *
     if (type != NULL && strcmp(type, "abort") == 0) {
         const char *desc = json_string_value(json_object_get(message, "desc"));
         const char *class = json_string_value(json_object_get(message, "class"));
+        d->given_up = true;
         return error_set(err, error_class_from_name(class ? class : ""), "the source gave up: %s",
                          desc ? desc : "(no reason)");
     }
@@ -198,11 +199,14 @@ static void tell_source(struct destination *d, const struct error *cause) {
 }
 
 /* What the operator should do with the destination's VMM now. */
-static void advise(const struct destination *d, int status) {
-    if (status == 3) {
+static void advise(const struct destination *d, int status, bool spoiled) {
+    if (status == 3 && d->asked) {
+        log_error("the source has handed the guest over and does not run it: 'cont' here runs it, unless it runs "
+                  "already; if this VMM is gone, 'cont' at the source takes the guest back");
+    } else if (status == 3) {
         log_error("it is not known whether the source has handed the guest over: it stays paused here. Look at the "
                   "source: if the guest runs there, end this VMM; if the source says 'in doubt', 'cont' here runs it");
-    } else if (d->loading) {
+    } else if (spoiled) {
         log_warning("the guest runs on at the source; end this VMM and start it anew before the next try");
     } else if (d->link != NULL) {
         log_warning("the guest runs on at the source; this VMM was not touched but for its memory and can wait for "
@@ -210,11 +214,16 @@ static void advise(const struct destination *d, int status) {
     }
 }
 
-/* The source resumes its guest before it says why, and its VMM's stream ends with that: ours then fails to load. That is
- * the symptom; the source's word, or the end of the link, is the cause. */
+/* When the source gives up, its channels break and its VMM's stream ends, so that ours fails to load: symptoms, and
+ * they may come before the source's word, for it resumes its guest first. When the link breaks itself, it breaks them
+ * too. */
 #define CAUSE_PATIENCE (200 * CLOCK_MS)
 
 static void find_cause(struct destination *d, struct error *err) {
+    bool symptom = err->class == ERROR_LINK || (err->class == ERROR_VMM && d->loading);
+    if (!symptom || d->given_up || d->loaded || d->link == NULL) {
+        return;
+    }
     int64_t deadline = clock_now() + CAUSE_PATIENCE, left;
     struct error cause = { 0 };
     struct pollfd p = { .fd = link_poll_fd(d->link), .events = POLLIN };
@@ -229,26 +238,25 @@ static void find_cause(struct destination *d, struct error *err) {
 static int conclude(struct destination *d, struct error *err) {
     struct error ignored = { 0 };
     int status = 1;
-    const char *state = err->class == ERROR_CANCELLED ? "cancelled" : "failed";
     if (d->ran) {
         /* The guest runs here; only the goodbye is missing. */
         log_warning("the source left without a goodbye: %s", err->desc);
         error_clear(err);
         return 0;
     }
-    if (err->class == ERROR_VMM && d->loading && !d->loaded) {
-        find_cause(d, err);
-    }
+    find_cause(d, err);
+    const char *state = err->class == ERROR_CANCELLED ? "cancelled" : "failed";
     tell_source(d, err);
-    if (d->loaded && err->class == ERROR_LINK) {
+    if (d->loaded && !d->given_up) {
         status = 3;
         state = "in-doubt";
     }
     log_error("%s", err->desc);
-    if (d->vmm->ops->discard(d->vmm, &ignored) < 0) {
+    int discarded = d->vmm->ops->discard(d->vmm, &ignored);
+    if (discarded < 0) {
         log_debug("discard: %s", ignored.desc);
     }
-    advise(d, status);
+    advise(d, status, discarded != 0);
     pthread_mutex_lock(&d->status.lock);
     d->status.error = *err;
     d->status.error_stage = d->stage >= 0 ? stages[d->stage].name : "connect";

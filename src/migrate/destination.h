@@ -66,6 +66,8 @@ struct destination {
 
     bool loading;  /* the VMM has been given a device state to read */
     bool loaded;   /* we have said so: from here on only the source's word counts */
+    bool given_up; /* the source's word: it has not handed the guest over and never will */
+    bool asked;    /* to run the guest: the source has handed it over */
     bool ran;      /* the migration is complete here */
     bool finished; /* the source has said goodbye */
 };

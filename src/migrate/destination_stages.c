@@ -119,6 +119,7 @@ int destination_device(struct destination *d, json_t *args, json_t *reply, struc
 }
 
 int destination_run(struct destination *d, json_t *args, json_t *reply, struct error *err) {
+    d->asked = true;
     bool run = d->params.value[PARAM_AUTOSTART] != 0 && json_is_true(json_object_get(args, "running"));
     if (run && d->vmm->ops->run(d->vmm, err) < 0) {
         return -1;

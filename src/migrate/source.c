@@ -57,6 +57,10 @@ static int init(struct source *s, struct error *err) {
     if (guardian_start(&s->guardian, s->vmm, err) < 0) {
         return -1;
     }
+    /* Known from the start, for what is said after a failure depends on it; asked for again when it counts. */
+    if (s->vmm->ops->guest_running(s->vmm, &s->guest_was_running, err) < 0) {
+        return -1;
+    }
     return events_open(&s->events, s->config->events_path, err);
 }
 
@@ -113,21 +117,39 @@ static void note_failure(struct source *s, const struct error *cause, const char
     pthread_mutex_unlock(&s->status.lock);
 }
 
+/* Says how the guest is after a failure before hand-over, and returns the exit status for it. */
+static int judge_guest(struct source *s, const struct error *cause, const struct error *undo) {
+    struct error unknown = { 0 };
+    bool ran = s->guest_was_running, runs = ran, undone = !error_is_set(undo);
+    if (!undone || cause->class == ERROR_VMM) {
+        s->vmm->ops->guest_running(s->vmm, &runs, &unknown);
+    }
+    if (!undone && (error_is_set(&unknown) || runs != ran)) {
+        log_error("the guest could not be put back as it was: %s. It does not run at the destination: "
+                  "'migrate_cancel' and then 'cont' on this VMM's monitor let it run here",
+                  undo->desc);
+        return 3;
+    }
+    if (error_is_set(&unknown)) {
+        log_warning("nothing of the guest was changed, but its VMM does not answer: %s", unknown.desc);
+    } else {
+        log_warning("the guest %s at the source, %s%s", runs ? "runs on" : "stays",
+                    undone ? "unchanged" : "but what was set in its VMM was not put back: ", undo->desc);
+    }
+    return 1;
+}
+
 /* Before hand-over: the guest runs on here as if nothing had been. First of all it runs again. */
 static int abort_migration(struct source *s, struct error *cause) {
     struct error undo = { 0 };
     if (s->vmm->ops->undo(s->vmm, true, &undo) < 0) {
-        error_prefix(&undo, "%s; and the guest could not be put back as it was: ", cause->desc);
-        note_failure(s, &undo, "in-doubt");
-        log_error("%s: %s", s->stage, undo.desc);
-        tell_destination(s, cause);
-        return 3;
+        log_debug("undo: %s", undo.desc);
     }
     tell_destination(s, cause);
-    note_failure(s, cause, cause->class == ERROR_CANCELLED ? "cancelled" : "failed");
     log_error("%s: %s", s->stage, cause->desc);
-    log_warning("the guest %s at the source, unchanged", s->guest_was_running ? "runs on" : "stays");
-    return 1;
+    int status = judge_guest(s, cause, &undo);
+    note_failure(s, cause, status == 3 ? "in-doubt" : cause->class == ERROR_CANCELLED ? "cancelled" : "failed");
+    return status;
 }
 
 /* After hand-over: nobody may run the guest on our word alone. */

@@ -45,10 +45,6 @@ static int open_connection(struct source *s, struct conn *c, const char *name, e
 }
 
 int source_connect(struct source *s, struct error *err) {
-    /* Known from the start: what is said after a failure depends on it. */
-    if (s->vmm->ops->guest_running(s->vmm, &s->guest_was_running, err) < 0) {
-        return -1;
-    }
     if (s->config->control_path != NULL) {
         s->control = control_open(s->config->control_path, &source_control_ops, s, err);
         if (s->control == NULL) {

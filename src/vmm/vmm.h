@@ -85,7 +85,8 @@ struct vmm_ops {
     int (*wait_loaded)(struct vmm *vmm, int64_t timeout_ns, struct error *err);
     /* Destination: runs the guest and announces its addresses. */
     int (*run)(struct vmm *vmm, struct error *err);
-    /* Destination: a migration that did not happen; leaves a VMM that was not yet loading as it was. */
+    /* Destination: a migration that did not happen; leaves a VMM that was not yet loading as it was. 1: it has begun to
+     * load and cannot be used again. */
     int (*discard)(struct vmm *vmm, struct error *err);
 
     /* Ends the VMM process in an orderly way (source-quit). */

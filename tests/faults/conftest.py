@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import tempfile
 
 import pytest
 
@@ -19,9 +20,8 @@ def stack(shm):
 
 
 def home_of(shm):
-    home = os.path.join(shm, "home")
-    os.mkdir(home)
-    return home
+    """A directory where nothing happens but what the source and its godwit do. One for each scene of a test."""
+    return tempfile.mkdtemp(prefix="home", dir=shm)
 
 
 def starter(kind, shm, stack):

@@ -10,18 +10,39 @@ import socket
 import threading
 
 
+class Rule:
+    """One command, or every one of a kind, that goes wrong: it is not passed on.
+
+    nth      counts from 1; 0 is every one
+    after    a command: what came before it does not count
+    hang     no answer at all, instead of an error
+    """
+
+    def __init__(self, command, nth=1, after=None, hang=False):
+        self.command, self.nth, self.after, self.hang = command, nth, after, hang
+        self._armed = after is None
+        self._count = 0
+
+    def meets(self, command):
+        armed, self._armed = self._armed, self._armed or command == self.after
+        if not armed or command != self.command:
+            return False
+        self._count += 1
+        return self.nth in (0, self._count)
+
+
 class Monitor:
     """Use as a context manager, or call close().
 
-    seen     Counter of the commands that came
-    refuse   {(command, nth): None}: answered with an error instead of being passed on; nth counts from 1, 0 is every one
-    swallow  the same for commands that get no answer at all
+    qmp_path  where it listens
+    seen      Counter of the commands that came
+    rules     list of Rule; may be changed at any time
     """
 
-    def __init__(self, path, there, refuse=(), swallow=()):
+    def __init__(self, path, there, *rules):
         """path: where to listen; there: the VMM's own socket."""
-        self.path, self._there = path, there
-        self._refuse, self._swallow = set(refuse), set(swallow)
+        self.qmp_path, self._there = path, there
+        self.rules = list(rules)
         self.seen = collections.Counter()
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(path)
@@ -41,7 +62,7 @@ class Monitor:
             self._thread.join(30)
             self._socket.close()
             self._socket = None
-            os.unlink(self.path)
+            os.unlink(self.qmp_path)
 
     def _run(self):
         while True:
@@ -101,9 +122,8 @@ class Monitor:
             return False
         name = request["execute"]
         self.seen[name] += 1
-        turn = {(name, self.seen[name]), (name, 0)}
-        if turn & self._refuse:
+        met = [rule for rule in self.rules if rule.meets(name)]
+        if met and not met[0].hang:
             error = {"class": "GenericError", "desc": f"the test refuses {name}"}
             client.sendall(json.dumps({"error": error, "id": request.get("id")}).encode() + b"\r\n")
-            return True
-        return bool(turn & self._swallow)
+        return bool(met)

@@ -4,6 +4,7 @@ import os
 import time
 
 from gwtest import clean, engine as gw, oracle
+from monitor import Monitor
 
 PATIENCE = 60  # seconds; only a hang takes so long
 
@@ -62,13 +63,27 @@ class Scene:
     def spare(self, **options):
         """A fresh destination."""
         self._count += 1
-        return self._make(self.source, name=f"there{self._count}", **options)
+        return self._make(self.source, name=f"{os.path.basename(self._home)}-there{self._count}", **options)
 
-    def migrate(self, there, settings=None, **options):
+    def watch(self, guest, *rules):
+        """A Monitor on the way to a guest's QMP socket, for migrate()."""
+        self._count += 1
+        path = os.path.join(os.path.dirname(self._home), f"{os.path.basename(self._home)}.{self._count}")
+        monitor = Monitor(path, guest.qmp_path, *rules)
+        self._stack.callback(monitor.close)
+        self.monitored.append(path)
+        return monitor
+
+    def migrate(self, there, settings=None, source_monitor=None, there_monitor=None, **options):
         """gw.Migration; everything that a godwit would leave in the place for temporary files is noticed."""
+        source = self.source
+        if source_monitor:
+            options["send_args"], source = ("--pid", source.pid), source_monitor
+        if there_monitor:
+            options["receive_args"], there = ("--pid", there.pid), there_monitor
         os.environ["TMPDIR"] = self._home
         try:
-            migration = gw.Migration(self.source, there, hosts=self.hosts, settings=settings, **options)
+            migration = gw.Migration(source, there, hosts=self.hosts, settings=settings, **options)
         finally:
             del os.environ["TMPDIR"]
         self._stack.callback(migration.close)
@@ -76,7 +91,7 @@ class Scene:
         return migration
 
     def wait_gone(self):
-        """No godwit works on the source any more, guardians included."""
+        """No godwit works on the guests any more, guardians included."""
         wait_until(lambda: not any(processes_of(p) for p in self.monitored), "the last godwit of this guest ends")
 
     def check_runs_on(self):

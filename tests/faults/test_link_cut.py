@@ -18,7 +18,9 @@ def hold(stage):
 
 
 def cut_at(scene, there, stage, **settings):
-    migration = scene.migrate(there, {"link-timeout": 2, **settings}, fault=hold(stage))
+    # The destination has the source's wish from `inspect` on.
+    migration = scene.migrate(there, {"link-timeout": 2, **settings}, fault=hold(stage),
+                              receive_settings={"link-timeout": 2} if stage == "inspect" else None)
     migration.send.wait_event(event="stage", stage=stage)
     scene.hosts.cut()
     return migration

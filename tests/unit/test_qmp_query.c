@@ -152,13 +152,13 @@ static void test_migration(void **state) {
     stop(&mon);
 }
 
+#define TEXT_SIZE 256
+
 static int take_child(void *opaque, const char *name, const char *type, struct error *err) {
     char *text = opaque;
     (void)err;
-    strcat(text, name);
-    strcat(text, "=");
-    strcat(text, type);
-    strcat(text, ";");
+    size_t at = strlen(text);
+    snprintf(text + at, TEXT_SIZE - at, "%s=%s;", name, type);
     return strcmp(name, "last") == 0 ? 7 : 0;
 }
 
@@ -175,7 +175,7 @@ static void test_children(void **state) {
     };
     struct monitor m;
     struct error err = { 0 };
-    char text[256] = "";
+    char text[TEXT_SIZE] = "";
     start(&m, answers);
     assert_int_equal(query_children(m.q, "/objects", take_child, text, &err), 7);
     assert_string_equal(text, "a=x;last=y;");

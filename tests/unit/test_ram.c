@@ -184,6 +184,44 @@ static void zeros_that_were_never_sent_cost_nothing(void **state) {
     rig_close(&r);
 }
 
+static void a_page_that_stays_zero_is_told_once(void **state) {
+    (void)state;
+    struct rig r;
+    open_rig(&r, 1, 128, CODEC_NONE);
+    fill_all(&r, 1);
+    pass_and_compare(&r);
+    fill_all(&r, 0);
+    pass_and_compare(&r);
+    uint64_t before = atomic_load(&r.to[0].sent);
+    fill_all(&r, 0);
+    pass_and_compare(&r);
+    assert_int_equal(atomic_load(&r.to[0].sent) - before, 56);
+    rig_close(&r);
+}
+
+/* More stretches of zeros than a frame holds, and no pages between them that would end a batch. */
+static void more_zero_runs_than_a_frame_holds(void **state) {
+    (void)state;
+    static const uint64_t pages = 5000;
+    static const unsigned batches[] = { 1, 1000, 1024 };
+    uint8_t data[RAM_PAGE_SIZE];
+    for (size_t b = 0; b < COUNT(batches); b++) {
+        struct rig r;
+        const struct rig_plan plan = { &pages, 1, 1, batches[b], CODEC_NONE, false };
+        rig_open(&r, &plan);
+        random_text(&seed, data, sizeof(data));
+        for (uint64_t page = 0; page < pages; page++) {
+            rig_write(&r, 0, page, data);
+        }
+        pass_and_compare(&r);
+        for (uint64_t page = 0; page < pages; page += 2) {
+            rig_write(&r, 0, page, NULL);
+        }
+        pass_and_compare(&r);
+        rig_close(&r);
+    }
+}
+
 static void corrupted(unsigned channels, int codec, const char *plan) {
     struct rig r;
     struct error err = { 0 };
@@ -276,6 +314,8 @@ int main(void) {
         cmocka_unit_test(all_pages_to_and_fro),
         cmocka_unit_test(as_many_runs_as_possible),
         cmocka_unit_test(zeros_that_were_never_sent_cost_nothing),
+        cmocka_unit_test(a_page_that_stays_zero_is_told_once),
+        cmocka_unit_test(more_zero_runs_than_a_frame_holds),
         cmocka_unit_test(a_corrupted_batch_is_refused),
         cmocka_unit_test(a_broken_channel_is_reported),
         cmocka_unit_test(an_unreadable_source_is_reported),

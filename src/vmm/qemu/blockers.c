@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "vmm/qemu/internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const struct {
@@ -65,8 +66,8 @@ static int check_netdevs(struct qemu *q, struct error *err) {
     }
     const char *text = json_string_value(answer);
     for (size_t i = 0; text != NULL && i < sizeof(blocked_netdevs) / sizeof(blocked_netdevs[0]); i++) {
-        char needle[32] = "type=";
-        strcat(needle, blocked_netdevs[i]);
+        char needle[32];
+        snprintf(needle, sizeof(needle), "type=%s", blocked_netdevs[i]);
         if (strstr(text, needle) != NULL) {
             return refuse_netdev(blocked_netdevs[i], err);
         }

@@ -34,7 +34,7 @@ static int by_text(const void *a, const void *b) {
 /* A new array with the strings of `list` in order. */
 static json_t *sorted(json_t *list) {
     size_t n = json_array_size(list), i;
-    CLEANUP_FREE json_t **items = calloc(n + 1, sizeof(*items));
+    CLEANUP_FREE json_t **items = calloc(n + 1, sizeof(json_t *));
     json_t *result = json_array(), *item;
     if (items == NULL) {
         return result;
@@ -42,7 +42,7 @@ static json_t *sorted(json_t *list) {
     json_array_foreach(list, i, item) {
         items[i] = item;
     }
-    qsort(items, n, sizeof(*items), by_text);
+    qsort(items, n, sizeof(json_t *), by_text);
     for (i = 0; i < n; i++) {
         json_array_append(result, items[i]);
     }

@@ -86,14 +86,15 @@ int qemu_run(struct vmm *vmm, struct error *err) {
         return -1;
     }
     announce(q);
-    if (query_state(q->qmp, &state, err) < 0) {
-        return -1;
-    }
-    if (!state.running) {
+    struct error local = { 0 };
+    if (query_state(q->qmp, &state, &local) < 0) {
+        /* `cont` has worked: who took this for a failure would have the guest run at the source too */
+        log_warning("the guest was let run at the destination, but QEMU does not say how it is: %s", local.desc);
+    } else if (!state.running) {
         return error_set(err, ERROR_VMM, "the guest does not run at the destination: it is \"%s\"", state.name);
     }
     /* or a later migration by QEMU itself would leave the guest's RAM out */
-    struct error local = { 0 };
+    error_clear(&local);
     if (qemu_settings_restore(q, &local) < 0) {
         log_warning("the destination QEMU keeps godwit's migration capabilities: %s", local.desc);
     }
@@ -107,8 +108,7 @@ int qemu_discard(struct vmm *vmm, struct error *err) {
         return 0;
     }
     if (undo_has(q->undo, UNDO_LOAD)) {
-        log_info("the destination QEMU has begun to load: it cannot be used again, end it and start a new one");
-        return 0;
+        return 1;
     }
     if (qmp_resync(q->qmp, QMP_TIMEOUT, err) < 0) {
         return -1;

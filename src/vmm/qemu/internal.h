@@ -48,6 +48,7 @@ struct qemu {
     struct qmp *qmp;
     int lock; /* the abstract socket whose name says that this guest is taken */
     struct undo_record *undo;
+    uint64_t all_ram;   /* bytes of all RAM blocks, QEMU's own included, at the inspection; 0: it does not tell */
     int64_t stopped_at; /* clock_now() of the last STOP event, 0: none since it was cleared */
 };
 

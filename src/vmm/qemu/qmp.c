@@ -379,6 +379,7 @@ int qmp_drive(struct qmp *q, struct error *err) {
 int qmp_resync(struct qmp *q, int64_t timeout_ns, struct error *err) {
     char id[64];
     int64_t deadline = clock_now() + timeout_ns;
+    q->refusal[0] = '\0';
     stream_forget(&q->stream);
     drop_events(q);
     q->stream.half_written = false;
@@ -388,6 +389,10 @@ int qmp_resync(struct qmp *q, int64_t timeout_ns, struct error *err) {
     int result = send_command(q, "query-status", NULL, id, -1, true, deadline, err);
     if (result == 0) {
         result = wait_answer(q, "query-status", id, NULL, deadline, err);
+        if (result < 0 && q->refusal[0] != '\0') {
+            error_clear(err); /* an answer all the same: what comes next is a message boundary */
+            result = 0;
+        }
     }
     q->garbage_max = GARBAGE_MAX;
     return result;

@@ -17,6 +17,8 @@
 #define SETTLE_TIMEOUT (30 * CLOCK_S)
 #define SETTLE_POLL (10 * CLOCK_MS)
 #define CANCEL_AGAIN (1 * CLOCK_S)
+#define UNDO_TRIES 3
+#define UNDO_PATIENCE (5 * CLOCK_S)
 #define CONT_TRIES 10
 #define CONT_PAUSE (200 * CLOCK_MS)
 
@@ -136,11 +138,7 @@ static int undo_migration(struct qemu *q, bool resume, struct error *err) {
     return 0;
 }
 
-int qemu_undo(struct vmm *vmm, bool resume, struct error *err) {
-    struct qemu *q = qemu_of(vmm);
-    if (q->undo->side != VMM_SOURCE || atomic_load(&q->undo->done) == 0) {
-        return 0;
-    }
+static int undo_once(struct qemu *q, bool resume, struct error *err) {
     if (qmp_resync(q->qmp, QMP_TIMEOUT, err) < 0) {
         return -1;
     }
@@ -154,4 +152,26 @@ int qemu_undo(struct vmm *vmm, bool resume, struct error *err) {
         undo_forget(q->undo, UNDO_FD);
     }
     return qemu_settings_restore(q, err);
+}
+
+/* A refusal may pass, and a guest that stays stopped is worse than another try. A VMM that is gone or takes its time
+ * has had its chance. */
+int qemu_undo(struct vmm *vmm, bool resume, struct error *err) {
+    struct qemu *q = qemu_of(vmm);
+    if (q->undo->side != VMM_SOURCE) {
+        return 0;
+    }
+    int64_t late = clock_now() + UNDO_PATIENCE;
+    for (int i = 1; atomic_load(&q->undo->done) != 0; i++) {
+        struct error last = { 0 };
+        if (undo_once(q, resume, &last) == 0) {
+            return 0;
+        }
+        if (i == UNDO_TRIES || qmp_gone(q->qmp) || clock_now() > late) {
+            return error_set(err, last.class, "%s", last.desc);
+        }
+        log_debug("%s; trying again", last.desc);
+        clock_sleep(CONT_PAUSE);
+    }
+    return 0;
 }
