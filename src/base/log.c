@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/log.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <unistd.h>
 
 /* How a process talks to its terminal is the process's own: the one state that two migrations in one process would
  * share. The lock keeps lines and the progress line from mixing. */
@@ -20,10 +22,23 @@ void log_setup(const char *prefix, enum log_level level) {
     terminal.level = level;
 }
 
-static void clear_progress(void) {
-    if (terminal.progress_shown) {
-        fputs("\r\033[K", stderr);
-        terminal.progress_shown = false;
+/* Nobody who reads our messages slowly (Ctrl-S, a full pipe) may hold up a guest: what cannot be written at once is
+ * dropped, an error waits a moment. */
+static void write_text(const char *text, size_t size, int patience_ms) {
+    struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
+    if (poll(&p, 1, patience_ms) > 0 && write(STDERR_FILENO, text, size) < 0) {
+        return; /* there is nobody to tell */
+    }
+}
+
+#define CLEAR_LINE "\r\033[K"
+
+/* Names of processes, words of a peer or of the VMM may be in it. */
+static void make_printable(char *text) {
+    for (; *text != '\0'; text++) {
+        if ((unsigned char)*text < ' ' || *text == 0x7f) {
+            *text = ' ';
+        }
     }
 }
 
@@ -32,24 +47,27 @@ void log_at(enum log_level level, const char *format, ...) {
         return;
     }
     static const char *const tags[] = { "error: ", "warning: ", "", "debug: " };
-    char text[2048];
+    char text[2048], line[2200];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
+    make_printable(text);
     pthread_mutex_lock(&terminal.lock);
-    clear_progress();
-    fprintf(stderr, "%s: %s%s\n", terminal.prefix, tags[level], text);
+    int n = snprintf(line, sizeof(line), "%s%s: %s%s\n", terminal.progress_shown ? CLEAR_LINE : "", terminal.prefix,
+                     tags[level], text);
+    terminal.progress_shown = false;
+    write_text(line, (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1, level == LOG_ERROR ? 100 : 0);
     pthread_mutex_unlock(&terminal.lock);
 }
 
 void log_progress(const char *text) {
+    char line[256];
     pthread_mutex_lock(&terminal.lock);
-    clear_progress();
-    if (text[0] != '\0') {
-        fputs(text, stderr);
-        fflush(stderr);
-        terminal.progress_shown = true;
+    int n = snprintf(line, sizeof(line), "%s%s", terminal.progress_shown ? CLEAR_LINE : "", text);
+    terminal.progress_shown = text[0] != '\0';
+    if (n > 0) {
+        write_text(line, (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1, 0);
     }
     pthread_mutex_unlock(&terminal.lock);
 }

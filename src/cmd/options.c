@@ -128,6 +128,11 @@ int options_signals(struct error *err) {
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGHUP);
     signal(SIGPIPE, SIG_IGN);
+    /* An engine that is stopped by its terminal would leave the guest stopped too, and with the sync tracker whoever
+     * writes guest memory. */
+    signal(SIGTSTP, SIG_IGN);
+    signal(SIGTTIN, SIG_IGN);
+    signal(SIGTTOU, SIG_IGN);
     if (sigprocmask(SIG_BLOCK, &set, NULL) < 0) {
         return error_errno(err, ERROR_SYSTEM, "sigprocmask");
     }

@@ -2,6 +2,7 @@
 #include "migrate/control.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "wire/address.h"
 
 #include <errno.h>
@@ -160,6 +161,8 @@ static void *run(void *opaque) {
         CLEANUP_CLOSE int client = address_accept(c->listener, peer, sizeof(peer));
         if (client >= 0) {
             serve_client(c, client);
+        } else {
+            clock_sleep(10 * CLOCK_MS); /* out of descriptors: the connection waits, and so do we */
         }
     }
     return NULL;

@@ -19,7 +19,7 @@ static int handle_message(struct destination *d, json_t *message, struct error *
         d->request = json_incref(message);
         return 0;
     }
-    if (type != NULL && strcmp(type, "bye") == 0) {
+    if (type != NULL && strcmp(type, "bye") == 0 && d->ran) {
         d->finished = true;
         return 0;
     }
@@ -95,7 +95,11 @@ static int serve_stage(struct destination *d, const struct stage *stage, json_t 
     }
     json_object_set_new(reply, "type", json_string("reply"));
     json_object_set_new(reply, "stage", json_string(stage->name));
-    return link_send(d->link, reply, err);
+    int rc = link_send(d->link, reply, err);
+    if (d->ran) {
+        d->vmm->ops->settle(d->vmm); /* only now: the source's clock for the guest's pause has stopped */
+    }
+    return rc;
 }
 
 /* Stages come in the order of the table, each once: whatever else the peer asks for is refused. */
@@ -132,7 +136,49 @@ static int serve(struct destination *d, struct error *err) {
             return -1;
         }
     }
-    return d->ran ? 0 : error_set(err, ERROR_PEER, "the source said goodbye before the guest was handed over");
+    return 0;
+}
+
+static void tell_source(struct destination *d, const struct error *cause) {
+    struct error ignored = { 0 };
+    if (d->link != NULL && cause->class != ERROR_LINK) {
+        json_t *message =
+            json_pack("{s:s, s:s, s:s}", "type", "error", "class", error_class_name(cause->class), "desc", cause->desc);
+        if (message == NULL || link_send(d->link, message, &ignored) < 0) {
+            log_debug("could not tell the source");
+        }
+    }
+}
+
+/* Before the two sides have agreed nothing of ours was changed: whoever came was not the one we wait for. */
+static bool may_wait_on(const struct destination *d, const struct error *err) {
+    return d->link != NULL && !d->inspected && err->class != ERROR_CANCELLED && err->class != ERROR_VMM &&
+           err->class != ERROR_SYSTEM;
+}
+
+/* Sends the one away who came, and is as before. */
+static void turn_away(struct destination *d, struct error *err) {
+    tell_source(d, err);
+    log_warning("refused this migration: %s; waiting for another", err->desc);
+    events_emit(&d->events, "refused", json_pack("{s:s, s:s}", "peer", "the source", "why", err->desc));
+    link_close(d->link);
+    d->link = NULL;
+    json_decref(d->request);
+    d->request = NULL;
+    d->stage = -1;
+    d->params = d->config->params;
+    status_set_state(&d->status, "setup", "connect");
+    error_clear(err);
+}
+
+static int serve_one(struct destination *d, struct error *err) {
+    while (serve(d, err) < 0) {
+        if (!may_wait_on(d, err)) {
+            return -1;
+        }
+        turn_away(d, err);
+    }
+    return 0;
 }
 
 static int init(struct destination *d, struct error *err) {
@@ -187,29 +233,19 @@ static void release(struct destination *d) {
     ram_free(&d->ram);
 }
 
-static void tell_source(struct destination *d, const struct error *cause) {
-    struct error ignored = { 0 };
-    if (d->link != NULL && cause->class != ERROR_LINK) {
-        json_t *message =
-            json_pack("{s:s, s:s, s:s}", "type", "error", "class", error_class_name(cause->class), "desc", cause->desc);
-        if (message == NULL || link_send(d->link, message, &ignored) < 0) {
-            log_debug("could not tell the source");
-        }
-    }
-}
-
 /* What the operator should do with the destination's VMM now. */
 static void advise(const struct destination *d, int status, bool spoiled) {
     if (status == 3 && d->asked) {
         log_error("the source has handed the guest over and does not run it: 'cont' here runs it, unless it runs "
-                  "already; if this VMM is gone, 'cont' at the source takes the guest back");
+                  "already%s",
+                  d->running ? "" : "; if this VMM is gone, 'cont' at the source takes the guest back");
     } else if (status == 3) {
         log_error("it is not known whether the source has handed the guest over: it stays paused here. Look at the "
                   "source: if the guest runs there, end this VMM; if the source says 'in doubt', 'cont' here runs it");
     } else if (spoiled) {
-        log_warning("the guest runs on at the source; end this VMM and start it anew before the next try");
+        log_warning("the guest was not taken over; end this VMM and start it anew before the next try");
     } else if (d->link != NULL) {
-        log_warning("the guest runs on at the source; this VMM was not touched but for its memory and can wait for "
+        log_warning("the guest was not taken over; this VMM was not touched but for its memory and can wait for "
                     "another try");
     }
 }
@@ -290,7 +326,7 @@ int destination_serve(const struct destination_config *config, json_t **report) 
     visitors_init(&d);
     struct error err = { 0 };
     int status = 0;
-    if (init(&d, &err) < 0 || serve(&d, &err) < 0) {
+    if (init(&d, &err) < 0 || serve_one(&d, &err) < 0) {
         status = conclude(&d, &err);
     }
     note_totals(&d);

@@ -49,6 +49,10 @@ struct destination {
     int cancel_fd; /* eventfd: the control thread wants the migration to end */
     int listener;
     struct visitor visitors[DESTINATION_VISITORS];
+    struct refusals {
+        int64_t second; /* clock_now() at which this second began */
+        unsigned said;  /* in it */
+    } refusals;
 
     /* The one migration that is served. */
     uint8_t session[SESSION_SIZE];
@@ -68,6 +72,7 @@ struct destination {
     bool loaded;   /* we have said so: from here on only the source's word counts */
     bool given_up; /* the source's word: it has not handed the guest over and never will */
     bool asked;    /* to run the guest: the source has handed it over */
+    bool running;  /* 'cont' was sent for it */
     bool ran;      /* the migration is complete here */
     bool finished; /* the source has said goodbye */
 };

@@ -22,6 +22,7 @@ int destination_inspect(struct destination *d, json_t *args, json_t *reply, stru
     link_set_timeout(d->link, d->params.value[PARAM_LINK_TIMEOUT] * CLOCK_S);
     d->inspected = true;
     json_object_set_new(reply, "params", params_json(&d->params, true));
+    json_object_set_new(reply, "limits", params_json(&d->config->params, false));
     return 0;
 }
 
@@ -121,6 +122,7 @@ int destination_device(struct destination *d, json_t *args, json_t *reply, struc
 int destination_run(struct destination *d, json_t *args, json_t *reply, struct error *err) {
     d->asked = true;
     bool run = d->params.value[PARAM_AUTOSTART] != 0 && json_is_true(json_object_get(args, "running"));
+    d->running = run;
     if (run && d->vmm->ops->run(d->vmm, err) < 0) {
         return -1;
     }

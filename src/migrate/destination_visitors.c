@@ -42,9 +42,25 @@ void visitors_prepare(struct destination *d, struct pollfd *p) {
     }
 }
 
+/* Each gets its line, but a flood of them does not fill the disk: beyond so many a second they are only counted. */
+#define REFUSALS_A_SECOND 50
+
+static bool may_say(struct destination *d) {
+    struct refusals *r = &d->refusals;
+    if (clock_now() - r->second > CLOCK_S) {
+        if (r->said > REFUSALS_A_SECOND) {
+            log_warning("refused %u more within a second", r->said - REFUSALS_A_SECOND);
+        }
+        *r = (struct refusals){ .second = clock_now() };
+    }
+    return ++r->said <= REFUSALS_A_SECOND;
+}
+
 static void refuse(struct destination *d, struct visitor *v, const char *why) {
-    log_warning("refused %s: %s", v->peer, why);
-    events_emit(&d->events, "refused", json_pack("{s:s, s:s}", "peer", v->peer, "why", why));
+    if (may_say(d)) {
+        log_warning("refused %s: %s", v->peer, why);
+        events_emit(&d->events, "refused", json_pack("{s:s, s:s}", "peer", v->peer, "why", why));
+    }
     close(v->fd);
     v->fd = -1;
 }
@@ -155,23 +171,28 @@ static int read_hello(struct destination *d, struct visitor *v, struct error *er
     return v->have == HELLO_SIZE ? judge(d, v, err) : 0;
 }
 
+/* A free place, or that of the one who has said nothing for longest: a crowd of silent clients must not keep the source
+ * out. */
+static struct visitor *room_for_one(struct destination *d) {
+    struct visitor *oldest = &d->visitors[0];
+    for (size_t i = 0; i < DESTINATION_VISITORS; i++) {
+        struct visitor *v = &d->visitors[i];
+        if (v->fd < 0) {
+            return v;
+        }
+        oldest = v->deadline < oldest->deadline ? v : oldest;
+    }
+    refuse(d, oldest, "too many connections that say nothing");
+    return oldest;
+}
+
 static void let_in(struct destination *d) {
     char peer[80];
     int fd;
-    while ((fd = address_accept(d->listener, peer, sizeof(peer))) >= 0) {
-        struct visitor *v = NULL;
-        for (size_t i = 0; i < DESTINATION_VISITORS && v == NULL; i++) {
-            v = d->visitors[i].fd < 0 ? &d->visitors[i] : NULL;
-        }
-        struct visitor turned_away;
-        if (v == NULL) {
-            v = &turned_away;
-        }
+    for (int i = 0; i < DESTINATION_VISITORS && (fd = address_accept(d->listener, peer, sizeof(peer))) >= 0; i++) {
+        struct visitor *v = room_for_one(d);
         *v = (struct visitor){ .fd = fd, .deadline = clock_now() + HELLO_PATIENCE };
         snprintf(v->peer, sizeof(v->peer), "%s", peer);
-        if (v == &turned_away) {
-            refuse(d, v, "too many connections that say nothing");
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 #include "migrate/guardian.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -23,6 +24,23 @@ static bool engine_died(int pipe_end) {
     return n != 1;
 }
 
+#define UNDO_PATIENCE (3600 * CLOCK_S)
+#define UNDO_PAUSE CLOCK_S
+
+/* A VMM that hangs (in a drain of a dead disk) may answer again; patience costs nobody anything here. */
+static int undo_patiently(struct vmm *vmm, bool resume, struct error *err) {
+    int64_t deadline = clock_now() + UNDO_PATIENCE;
+    while (vmm->ops->undo(vmm, resume, err) < 0) {
+        bool gone = vmm->pid > 0 && kill(vmm->pid, 0) < 0 && errno == ESRCH;
+        if (gone || clock_now() > deadline) {
+            return -1;
+        }
+        error_clear(err);
+        clock_sleep(UNDO_PAUSE);
+    }
+    return 0;
+}
+
 static _Noreturn void watch(int pipe_end, struct vmm *vmm, const struct guardian_record *record) {
     prctl(PR_SET_NAME, "godwit guardian");
     setsid(); /* Ctrl-C is for the engine, which then tells us that it is done */
@@ -39,7 +57,7 @@ static _Noreturn void watch(int pipe_end, struct vmm *vmm, const struct guardian
     struct error err = { 0 };
     bool resume = !atomic_load(&record->handed_over);
     log_setup("godwit guardian", LOG_INFO);
-    if (vmm->ops->undo(vmm, resume, &err) < 0) {
+    if (undo_patiently(vmm, resume, &err) < 0) {
         log_error("the engine died, and what it had changed could not be put back: %s", err.desc);
         _exit(1);
     }
@@ -85,6 +103,16 @@ void guardian_note_file(struct guardian *g, const char *path) {
         memcpy(g->record->file, path, strlen(path) + 1);
         atomic_store(&g->record->has_file, true);
     }
+}
+
+pid_t guardian_leave(struct guardian *g) {
+    pid_t pid = g->pid;
+    if (pid > 0) {
+        close(g->pipe);
+        munmap(g->record, sizeof(*g->record));
+        *g = (struct guardian){ .pipe = -1 };
+    }
+    return pid;
 }
 
 void guardian_dismiss(struct guardian *g) {

@@ -39,6 +39,8 @@ void guardian_hand_over(struct guardian *g);
 /* `path` is a file of the engine's that must not outlive it: the guardian deletes it if the engine cannot. One at most.
  */
 void guardian_note_file(struct guardian *g, const char *path);
+/* What was changed could not be put back (the VMM does not answer): the guardian goes on trying after us. Its pid. */
+pid_t guardian_leave(struct guardian *g);
 /* All is undone or done: the guardian ends and is waited for. Safe when it was never started. */
 void guardian_dismiss(struct guardian *g);
 

@@ -7,8 +7,9 @@
 
 /* How two values that were both set become one. */
 enum agreement {
-    STRICTER, /* the smaller one; 0 stands for no limit */
-    SOURCE_SAYS,
+    STRICTER,    /* the smaller one; 0 stands for no limit */
+    SOURCE_SAYS, /* the destination's word counts when the source says nothing */
+    SOURCE_ONLY, /* nobody else's business */
     DESTINATION_SAYS,
 };
 
@@ -38,13 +39,13 @@ static const struct param_row table[PARAM_COUNT] = {
                             "auto chooses for each batch what is in place soonest" },
     [PARAM_LZ4_ACCELERATION] = { "lz4-acceleration", NULL, 1, 65537, 1, SOURCE_SAYS, true,
                                  "higher is faster and compresses less" },
-    [PARAM_TRACKER] = { "tracker", trackers, 0, 2, 0, SOURCE_SAYS, false,
+    [PARAM_TRACKER] = { "tracker", trackers, 0, 2, 0, SOURCE_ONLY, false,
                         "how writes of the guest are seen; auto: the best that the kernel has" },
     [PARAM_LINK_TIMEOUT] = { "link-timeout", NULL, 2, 3600, 10, STRICTER, false,
                              "s of silence after which the connection counts as broken" },
     [PARAM_AUTOSTART] = { "autostart", on_off, 0, 1, 1, DESTINATION_SAYS, false,
                           "off leaves the guest paused at the destination" },
-    [PARAM_SOURCE_QUIT] = { "source-quit", on_off, 0, 1, 0, SOURCE_SAYS, true,
+    [PARAM_SOURCE_QUIT] = { "source-quit", on_off, 0, 1, 0, SOURCE_ONLY, true,
                             "on ends the source QEMU after completion" },
 };
 
@@ -208,6 +209,15 @@ static int64_t stricter(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
+/* The stricter of two values of parameter `i`. */
+static int64_t stricter_of(size_t i, int64_t a, int64_t b) {
+    /* A downtime-limit of 0 is a limit, the strictest. */
+    if (i == PARAM_DOWNTIME_LIMIT && (a == 0 || b == 0)) {
+        return 0;
+    }
+    return stricter(a, b);
+}
+
 int params_merge(struct params *p, json_t *source, struct error *err) {
     struct params theirs;
     params_init(&theirs);
@@ -218,16 +228,38 @@ int params_merge(struct params *p, json_t *source, struct error *err) {
         if (!theirs.set[i]) {
             continue;
         }
-        if (!p->set[i] || table[i].agreement == SOURCE_SAYS) {
+        if (!p->set[i] || table[i].agreement == SOURCE_SAYS || table[i].agreement == SOURCE_ONLY) {
             p->value[i] = theirs.value[i];
         } else if (table[i].agreement == STRICTER) {
-            /* A downtime-limit of 0 is a limit, the strictest. */
-            bool zero_is_limit = i == PARAM_DOWNTIME_LIMIT && (p->value[i] == 0 || theirs.value[i] == 0);
-            p->value[i] = zero_is_limit ? 0 : stricter(p->value[i], theirs.value[i]);
+            p->value[i] = stricter_of(i, p->value[i], theirs.value[i]);
         }
         p->set[i] = true;
     }
     return 0;
+}
+
+int params_adopt(struct params *p, json_t *agreed, struct error *err) {
+    struct params theirs;
+    params_init(&theirs);
+    if (params_set_json(&theirs, agreed, false, err) < 0) {
+        return error_prefix(err, "the destination's parameters: ");
+    }
+    for (size_t i = 0; i < PARAM_COUNT; i++) {
+        if (!theirs.set[i] || table[i].agreement == SOURCE_ONLY || (table[i].agreement == SOURCE_SAYS && p->set[i])) {
+            continue;
+        }
+        bool limited = table[i].agreement == STRICTER && p->set[i];
+        p->value[i] = limited ? stricter_of(i, p->value[i], theirs.value[i]) : theirs.value[i];
+    }
+    return 0;
+}
+
+void params_limit(struct params *p, const struct params *ceiling) {
+    for (size_t i = 0; i < PARAM_COUNT; i++) {
+        if (ceiling->set[i] && table[i].agreement == STRICTER) {
+            p->value[i] = stricter_of(i, p->value[i], ceiling->value[i]);
+        }
+    }
 }
 
 void params_help(FILE *out) {

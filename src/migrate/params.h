@@ -50,6 +50,13 @@ json_t *params_json(const struct params *p, bool all);
  * destination decides what happens at the destination. */
 int params_merge(struct params *p, json_t *source, struct error *err);
 
+/* At the source: takes over what the destination has agreed to. What is the source's own to say stays, and nothing
+ * becomes laxer than the source has set it: the peer is not trusted. */
+int params_adopt(struct params *p, json_t *agreed, struct error *err);
+
+/* Tightens limits in `p` to those that are set in `ceiling`: a live change does not lift the other side's limit. */
+void params_limit(struct params *p, const struct params *ceiling);
+
 /* One line a parameter, for --help. */
 void params_help(FILE *out);
 

@@ -53,11 +53,11 @@ static void *run(void *opaque) {
         carry(r, buffer, &r->failure);
     }
     free(buffer);
+    atomic_store(&r->ended, true);
     shutdown(r->to, SHUT_WR);
     if (error_is_set(&r->failure)) {
         shutdown(r->from, SHUT_RDWR); /* else whoever writes there waits for a reader that will not come back */
     }
-    atomic_store(&r->ended, true);
     eventfd_write(r->event_fd, 1);
     return NULL;
 }
@@ -88,6 +88,10 @@ void relay_stop(struct relay *r) {
     close(r->from);
     close(r->to);
     close(r->event_fd);
+}
+
+bool relay_broke(struct relay *r) {
+    return atomic_load(&r->ended) && error_is_set(&r->failure);
 }
 
 int relay_result(struct relay *r, struct error *err) {

@@ -24,6 +24,8 @@ struct relay {
 int relay_start(struct relay *r, int from, int to, struct error *err);
 /* Breaks a running relay off, joins it, closes the descriptors. Safe when it was never started. */
 void relay_stop(struct relay *r);
+/* Whether it ended since something could not be passed on: whoever writes into it fails then, and is not the cause. */
+bool relay_broke(struct relay *r);
 /* After the end: 0 when all of it went through, else -1 with the reason. */
 int relay_result(struct relay *r, struct error *err);
 

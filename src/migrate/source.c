@@ -117,6 +117,10 @@ static void note_failure(struct source *s, const struct error *cause, const char
     pthread_mutex_unlock(&s->status.lock);
 }
 
+static bool vmm_has_ended(const struct source *s) {
+    return s->vmm->pid > 0 && kill(s->vmm->pid, 0) < 0 && errno == ESRCH;
+}
+
 /* Says how the guest is after a failure before hand-over, and returns the exit status for it. */
 static int judge_guest(struct source *s, const struct error *cause, const struct error *undo) {
     struct error unknown = { 0 };
@@ -124,10 +128,18 @@ static int judge_guest(struct source *s, const struct error *cause, const struct
     if (!undone || cause->class == ERROR_VMM) {
         s->vmm->ops->guest_running(s->vmm, &runs, &unknown);
     }
+    if (!undone && vmm_has_ended(s)) {
+        log_error("the guest's VMM has ended: %s", undo->desc);
+        return 1;
+    }
     if (!undone && (error_is_set(&unknown) || runs != ran)) {
         log_error("the guest could not be put back as it was: %s. It does not run at the destination: "
                   "'migrate_cancel' and then 'cont' on this VMM's monitor let it run here",
                   undo->desc);
+        pid_t guardian = guardian_leave(&s->guardian);
+        if (guardian > 0) {
+            log_error("process %d goes on trying to put it back", (int)guardian);
+        }
         return 3;
     }
     if (error_is_set(&unknown)) {
@@ -149,7 +161,7 @@ static int abort_migration(struct source *s, struct error *cause) {
     log_error("%s: %s", s->stage, cause->desc);
     int status = judge_guest(s, cause, &undo);
     note_failure(s, cause, status == 3 ? "in-doubt" : cause->class == ERROR_CANCELLED ? "cancelled" : "failed");
-    return status;
+    return status == 1 && cause->class == ERROR_USAGE ? 2 : status;
 }
 
 /* After hand-over: nobody may run the guest on our word alone. */

@@ -39,6 +39,7 @@ struct source {
 
     pthread_mutex_t params_lock; /* owns params: the control thread changes the live ones */
     struct params params;
+    struct params ceiling;                   /* limits that the destination's user has set */
     struct limit limit;                      /* follows max-bandwidth */
     struct compression_settings compression; /* follows compression, lz4-acceleration */
 
@@ -65,6 +66,8 @@ struct source {
     double pages_per_second; /* that passes get done; 0: not known */
     uint64_t sent_before;    /* bytes on the wire at the start of the pass */
     int64_t pass_started;
+    uint64_t pass_pages; /* dirty ones at its start */
+    int64_t scan_time;   /* ns that the last scan took */
 
     /* The switchover. */
     struct relay relay;
@@ -111,6 +114,9 @@ uint64_t source_transferred(struct source *s);
 int source_scan(struct source *s, struct error *err);
 /* Sends all dirty pages: starts a pass and waits for its end. Scan, then drain, come before it. */
 int source_pass(struct source *s, struct error *err);
+/* The same in two halves. */
+void source_pass_begin(struct source *s);
+int source_pass_wait(struct source *s, struct error *err);
 
 /* What the other side may take for an answer that needs no data: it is alive, else the link tells. */
 #define REPLY_TIMEOUT (120 * CLOCK_S)

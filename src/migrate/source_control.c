@@ -29,6 +29,7 @@ static int control_set_parameters(void *opaque, json_t *object, struct error *er
     struct source *s = opaque;
     pthread_mutex_lock(&s->params_lock);
     int rc = params_set_json(&s->params, object, true, err);
+    params_limit(&s->params, &s->ceiling);
     source_apply_params(s);
     pthread_mutex_unlock(&s->params_lock);
     return rc;

@@ -66,6 +66,19 @@ static bool should_stop(struct stop_rule *rule, int64_t forecast, int64_t limit)
     return !(shrinks && rule->extra++ < EXTRA_PASSES);
 }
 
+/* Each pass drains the guest's disks: tiny ones do not follow each other at once. */
+#define PASS_INTERVAL (20 * CLOCK_MS)
+
+static int breathe(struct source *s, struct error *err) {
+    int64_t left;
+    while ((left = s->scanned_at + PASS_INTERVAL - clock_now()) > 0) {
+        if (source_poll(s, -1, left, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 int source_iterate(struct source *s, struct error *err) {
     struct stop_rule rule = { .last = INT64_MAX / 2 };
     for (;;) {
@@ -74,13 +87,14 @@ int source_iterate(struct source *s, struct error *err) {
         }
         double pages = (double)s->status.remaining / RAM_PAGE_SIZE;
         int64_t forecast = s->pages_per_second > 0 ? (int64_t)(pages / s->pages_per_second * 1e9) : 0;
+        forecast += s->scan_time; /* the last scan costs the same again, with the guest stopped */
         log_debug("scan %u: %.0f dirty pages, %.1f ms to send", s->status.passes, pages, (double)forecast / 1e6);
         if (should_stop(&rule, forecast, downtime_limit(s))) {
             /* These pages stay marked: the final pass sends them with those of the last scan, after the VMM itself has
              * drained its block I/O to stop the guest. */
             return 0;
         }
-        if (drain(s, err) < 0 || source_pass(s, err) < 0) {
+        if (drain(s, err) < 0 || source_pass(s, err) < 0 || breathe(s, err) < 0) {
             return -1;
         }
     }

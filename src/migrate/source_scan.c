@@ -44,6 +44,7 @@ int source_scan(struct source *s, struct error *err) {
     }
     pthread_mutex_unlock(&s->status.lock);
     s->scanned_at = now;
+    s->scan_time = clock_now() - now;
     return 0;
 }
 
@@ -60,27 +61,56 @@ static void learn(struct source *s, uint64_t pages) {
     pthread_mutex_unlock(&s->status.lock);
 }
 
-int source_pass(struct source *s, struct error *err) {
-    struct pass *pass = ram_send_pass(s->send);
-    uint64_t pages = s->status.remaining / RAM_PAGE_SIZE; /* main thread: the only writer */
+void source_pass_begin(struct source *s) {
+    s->pass_pages = s->status.remaining / RAM_PAGE_SIZE; /* main thread: the only writer */
     atomic_store(&ram_send_counters(s->send)->done, 0);
     s->pass_started = clock_now();
     s->sent_before = source_transferred(s);
-    pass_start(pass);
+    pass_start(ram_send_pass(s->send));
+}
+
+/* A destination that pings but takes nothing must not keep a stopped guest waiting. */
+#define STOPPED_PATIENCE (5 * CLOCK_S)
+
+struct watch {
+    uint64_t transferred;
+    int64_t moved_at; /* clock_now() of the last byte */
+};
+
+static int check_moving(struct source *s, struct watch *w, struct error *err) {
+    uint64_t now = source_transferred(s);
+    if (now != w->transferred) {
+        *w = (struct watch){ now, clock_now() };
+    }
+    if (s->stopped_at != 0 && clock_now() - w->moved_at > STOPPED_PATIENCE) {
+        return error_set(err, ERROR_LINK,
+                         "the destination takes no more of the last pages while the guest stands still");
+    }
+    return 0;
+}
+
+int source_pass_wait(struct source *s, struct error *err) {
+    struct pass *pass = ram_send_pass(s->send);
+    struct watch watch = { 0, clock_now() };
     int finished;
     while ((finished = pass_poll(pass, err)) == 0) {
-        if (source_poll(s, pass->event_fd, CLOCK_S, err) < 0) {
+        if (source_poll(s, pass->event_fd, CLOCK_S, err) < 0 || check_moving(s, &watch, err) < 0) {
             return -1;
         }
     }
     if (finished < 0) {
         return err->class == ERROR_LINK ? source_find_cause(s, err) : -1;
     }
-    learn(s, pages);
+    learn(s, s->pass_pages);
     status_note(&s->status, &s->status.remaining, 0);
     events_emit(&s->events, "pass",
-                json_pack("{s:i, s:I, s:I, s:f}", "pass", (int)s->status.passes, "pages", (json_int_t)pages,
+                json_pack("{s:i, s:I, s:I, s:f}", "pass", (int)s->status.passes, "pages", (json_int_t)s->pass_pages,
                           "transferred", (json_int_t)s->status.transferred, "ms",
                           (double)(clock_now() - s->pass_started) / 1e6));
     return 0;
+}
+
+int source_pass(struct source *s, struct error *err) {
+    source_pass_begin(s);
+    return source_pass_wait(s, err);
 }

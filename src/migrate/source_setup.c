@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -15,6 +16,21 @@ static int64_t param(struct source *s, enum param p) {
     int64_t value = s->params.value[p];
     pthread_mutex_unlock(&s->params_lock);
     return value;
+}
+
+/* Waits until the receiver says something, so that a cancel counts meanwhile. */
+static int await_answer(struct source *s, struct conn *c, struct error *err) {
+    int64_t deadline = clock_now() + param(s, PARAM_LINK_TIMEOUT) * CLOCK_S;
+    struct pollfd p = { .fd = c->fd, .events = POLLIN };
+    while (poll(&p, 1, 0) == 0) {
+        if (source_poll(s, c->fd, deadline - clock_now(), err) < 0) {
+            return -1;
+        }
+        if (clock_now() > deadline) {
+            return error_set(err, ERROR_LINK, "what listens there does not answer: is it 'godwit receive'?");
+        }
+    }
+    return 0;
 }
 
 /* One connection of this migration: connected, greeted, under the link's watch. */
@@ -31,7 +47,7 @@ static int open_connection(struct source *s, struct conn *c, const char *name, e
     memcpy(hello.session, s->session, SESSION_SIZE);
     struct timeval patience = { .tv_sec = (time_t)param(s, PARAM_LINK_TIMEOUT) };
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    if (hello_exchange(c, &hello, err) < 0) {
+    if (hello_send(c, &hello, err) < 0 || await_answer(s, c, err) < 0 || hello_receive(c, &hello, err) < 0) {
         conn_close(c);
         return -1;
     }
@@ -63,11 +79,14 @@ int source_connect(struct source *s, struct error *err) {
 /* The destination has agreed on the parameters: its answer holds. */
 static int adopt_params(struct source *s, json_t *reply, struct error *err) {
     pthread_mutex_lock(&s->params_lock);
-    int rc = params_set_json(&s->params, json_object_get(reply, "params"), false, err);
+    int rc = params_adopt(&s->params, json_object_get(reply, "params"), err);
+    if (rc == 0) {
+        rc = params_set_json(&s->ceiling, json_object_get(reply, "limits"), false, err);
+    }
     link_set_timeout(s->link, s->params.value[PARAM_LINK_TIMEOUT] * CLOCK_S);
     source_apply_params(s);
     pthread_mutex_unlock(&s->params_lock);
-    return rc < 0 ? error_prefix(err, "the destination's parameters: ") : 0;
+    return rc;
 }
 
 int source_inspect(struct source *s, struct error *err) {

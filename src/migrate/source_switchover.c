@@ -18,7 +18,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define DEVICE_TIMEOUT (120 * CLOCK_S)
+#define FINAL_TIMEOUT (10 * CLOCK_S)
+#define DEVICE_TIMEOUT (60 * CLOCK_S)
 #define SWITCHOVER_SILENCE (3 * CLOCK_S)
 
 static void note_time(struct source *s, int64_t *field, int64_t since) {
@@ -30,6 +31,16 @@ static void limit_silence(struct source *s, int64_t most) {
     int64_t timeout = s->params.value[PARAM_LINK_TIMEOUT] * CLOCK_S;
     pthread_mutex_unlock(&s->params_lock);
     link_set_timeout(s->link, timeout < most ? timeout : most);
+}
+
+/* The VMM fails also when what it writes cannot be passed on: then that is the cause. */
+static int vmm_failed(struct source *s, struct error *err) {
+    if (relay_broke(&s->relay)) {
+        error_clear(err);
+        relay_result(&s->relay, err);
+        source_find_cause(s, err);
+    }
+    return -1;
 }
 
 int source_stop(struct source *s, struct error *err) {
@@ -50,11 +61,15 @@ int source_stop(struct source *s, struct error *err) {
     if (relay_start(&s->relay, ends[0], wire, err) < 0) {
         return -1;
     }
+    /* Somebody may have stopped the guest or let it run since it was inspected. */
+    if (s->vmm->ops->guest_running(s->vmm, &s->guest_was_running, err) < 0) {
+        return -1;
+    }
     /* While the guest stands still, silence is not waited for as long as else: better the guest runs on here. */
     limit_silence(s, SWITCHOVER_SILENCE);
     int64_t begin = clock_now();
     if (s->vmm->ops->stop(s->vmm, vmm_end, &s->stopped_at, err) < 0) {
-        return source_find_cause(s, err);
+        return vmm_failed(s, err);
     }
     note_time(s, &s->status.times.stop, begin);
     return 0;
@@ -62,11 +77,16 @@ int source_stop(struct source *s, struct error *err) {
 
 int source_final(struct source *s, struct error *err) {
     int64_t begin = clock_now();
-    if (s->vmm->ops->unchanged(s->vmm, err) < 0 || source_scan(s, err) < 0 || source_pass(s, err) < 0) {
+    if (source_scan(s, err) < 0) {
+        return -1;
+    }
+    source_pass_begin(s);
+    /* While the channels send: */
+    if (s->vmm->ops->unchanged(s->vmm, err) < 0 || source_pass_wait(s, err) < 0) {
         return -1;
     }
     json_t *args = json_pack("{s:I}", "pass", (json_int_t)ram_send_pass(s->send)->number);
-    if (source_request(s, args, err) < 0 || source_await(s, REPLY_TIMEOUT, NULL, err) < 0) {
+    if (source_request(s, args, err) < 0 || source_await(s, FINAL_TIMEOUT, NULL, err) < 0) {
         return -1;
     }
     note_time(s, &s->status.times.final, begin);
@@ -79,7 +99,7 @@ int source_device(struct source *s, struct error *err) {
         return -1;
     }
     if (s->vmm->ops->wait_saved(s->vmm, DEVICE_TIMEOUT, err) < 0) {
-        return source_find_cause(s, err);
+        return vmm_failed(s, err);
     }
     note_time(s, &s->status.times.device, begin);
     begin = clock_now();

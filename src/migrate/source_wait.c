@@ -22,7 +22,7 @@ uint64_t source_transferred(struct source *s) {
 }
 
 static void show_progress(struct source *s) {
-    if (clock_now() < s->progress_at) {
+    if (clock_now() < s->progress_at || s->stopped_at != 0) { /* not while the guest stands still */
         return;
     }
     s->progress_at = clock_now() + PROGRESS_INTERVAL;
@@ -83,7 +83,7 @@ int source_poll(struct source *s, int fd, int64_t timeout_ns, struct error *err)
         { .fd = s->link ? link_poll_fd(s->link) : -1, .events = POLLIN },
         { .fd = s->handed_over ? -1 : s->config->signal_fd, .events = POLLIN },
         { .fd = s->handed_over ? -1 : s->cancel_fd, .events = POLLIN },
-        { .fd = s->vmm->ops->poll_fd(s->vmm), .events = POLLIN },
+        { .fd = s->handed_over ? -1 : s->vmm->ops->poll_fd(s->vmm), .events = POLLIN },
     };
     if (timeout_ns > PROGRESS_INTERVAL) {
         timeout_ns = PROGRESS_INTERVAL;
@@ -96,7 +96,8 @@ int source_poll(struct source *s, int fd, int64_t timeout_ns, struct error *err)
     if ((p[2].revents != 0 || p[3].revents != 0) && check_cancel(s, err) < 0) {
         return -1;
     }
-    if (p[4].revents != 0 && s->vmm->ops->drive(s->vmm, err) < 0) {
+    /* After the hand-over this side's VMM is not what it is about any more. */
+    if (p[4].revents != 0 && !s->handed_over && s->vmm->ops->drive(s->vmm, err) < 0) {
         return -1;
     }
     return s->link && p[1].revents != 0 ? take_messages(s, err) : 0;

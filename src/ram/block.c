@@ -139,27 +139,37 @@ static int punch(const struct ram_block *b, uint64_t start, uint64_t length, str
     return 0;
 }
 
-/* Host page by host page within one extent: what holds anything is punched. */
-static int punch_nonzero(const struct ram_block *b, uint64_t start, uint64_t end, uint8_t *buffer, size_t buffer_size,
-                         struct error *err) {
-    while (start < end) {
-        uint64_t n = end - start < buffer_size ? end - start : buffer_size;
-        if (ram_read(b, start / RAM_PAGE_SIZE, n / RAM_PAGE_SIZE, buffer, err) < 0) {
+#define LOOK_SIZE (1u << 20)
+
+/* Whether [start, end) holds anything but zeros; read in pieces, for a host page may be 1 GiB. */
+static int holds_data(const struct ram_block *b, uint64_t start, uint64_t end, uint8_t *buffer, struct error *err) {
+    for (uint64_t at = start; at < end; at += LOOK_SIZE) {
+        uint64_t n = end - at < LOOK_SIZE ? end - at : LOOK_SIZE;
+        if (ram_read(b, at / RAM_PAGE_SIZE, n / RAM_PAGE_SIZE, buffer, err) < 0) {
             return -1;
         }
-        for (uint64_t at = 0; at < n; at += b->host_page_size) {
-            if (!is_zero(buffer + at, b->host_page_size) && punch(b, start + at, b->host_page_size, err) < 0) {
-                return -1;
-            }
+        if (!is_zero(buffer, n)) {
+            return 1;
         }
-        start += n;
+    }
+    return 0;
+}
+
+/* Host page by host page, or MiB by MiB where those are small: what holds anything is punched. */
+static int punch_nonzero(const struct ram_block *b, uint64_t start, uint64_t end, uint8_t *buffer, struct error *err) {
+    uint64_t unit = b->host_page_size > LOOK_SIZE ? b->host_page_size : LOOK_SIZE;
+    for (; start < end; start += unit) {
+        uint64_t n = end - start < unit ? end - start : unit;
+        int data = holds_data(b, start, start + n, buffer, err);
+        if (data < 0 || (data > 0 && punch(b, start, n, err) < 0)) {
+            return -1;
+        }
     }
     return 0;
 }
 
 int ram_make_empty(struct ram_block *b, struct error *err) {
-    size_t buffer_size = b->host_page_size > (1u << 20) ? b->host_page_size : 1u << 20;
-    CLEANUP_FREE uint8_t *buffer = malloc(buffer_size);
+    CLEANUP_FREE uint8_t *buffer = malloc(LOOK_SIZE);
     if (buffer == NULL) {
         return error_errno(err, ERROR_SYSTEM, "no memory to look for stale pages");
     }
@@ -167,7 +177,7 @@ int ram_make_empty(struct ram_block *b, struct error *err) {
     int rc;
     while ((rc = ram_next_extent(b, at, &start, &end, err)) > 0) {
         start -= start % b->host_page_size;
-        if (punch_nonzero(b, start, end, buffer, buffer_size, err) < 0) {
+        if (punch_nonzero(b, start, end, buffer, err) < 0) {
             return -1;
         }
         at = end;

@@ -83,8 +83,11 @@ struct vmm_ops {
     /* Destination: makes the VMM read the device state from `fd`. Returns when it has begun to. */
     int (*load_begin)(struct vmm *vmm, int fd, struct error *err);
     int (*wait_loaded)(struct vmm *vmm, int64_t timeout_ns, struct error *err);
-    /* Destination: runs the guest and announces its addresses. */
+    /* Destination: runs the guest. Nothing else: the guest stands still until it returns. */
     int (*run)(struct vmm *vmm, struct error *err);
+    /* Destination, after that, or when the guest is to stay paused: announces the guest's addresses if it runs, and
+     * puts the VMM's migration settings back. What fails is only warned of. */
+    void (*settle)(struct vmm *vmm);
     /* Destination: a migration that did not happen; leaves a VMM that was not yet loading as it was. 1: it has begun to
      * load and cannot be used again. */
     int (*discard)(struct vmm *vmm, struct error *err);

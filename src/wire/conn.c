@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "wire/conn.h"
 
+#include "base/clock.h"
 #include "wire/limit.h"
 
 #include <errno.h>
@@ -27,6 +28,9 @@ void conn_break(struct conn *c) {
 }
 
 static int broken(const struct conn *c, struct error *err) {
+    if (errno == EAGAIN) {
+        return error_set(err, ERROR_LINK, "%s: the other godwit said nothing for too long", c->name);
+    }
     return error_errno(err, ERROR_LINK, "%s: the connection to the other godwit broke", c->name);
 }
 
@@ -80,7 +84,12 @@ int conn_write(struct conn *c, const void *data, size_t size, struct error *err)
 
 int conn_read_or_end(struct conn *c, void *data, size_t size, struct error *err) {
     size_t have = 0;
+    int64_t begin = clock_now();
     while (have < size) {
+        int64_t patience = atomic_load_explicit(&c->patience, memory_order_relaxed);
+        if (have > 0 && patience != 0 && clock_now() - begin > patience) {
+            return error_set(err, ERROR_LINK, "%s: the other godwit said nothing whole for too long", c->name);
+        }
         ssize_t n = recv(c->fd, (char *)data + have, size - have, MSG_WAITALL);
         if (n < 0 && errno == EINTR) {
             continue;

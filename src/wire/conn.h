@@ -20,6 +20,7 @@ struct limit;
 struct conn {
     int fd;
     const char *name;                /* for messages: "channel 1"; not owned */
+    _Atomic int64_t patience;        /* ns that one read may take in all, however it drips; 0: any time */
     struct limit *limit;             /* shared by all connections of a migration; NULL: none */
     _Atomic uint64_t sent, received; /* bytes */
 };

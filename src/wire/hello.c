@@ -66,11 +66,16 @@ static int judge(const struct welcome *w, struct error *err) {
     }
 }
 
-int hello_exchange(struct conn *c, struct hello *h, struct error *err) {
-    uint8_t out[HELLO_SIZE], in[WELCOME_SIZE];
+int hello_send(struct conn *c, struct hello *h, struct error *err) {
+    uint8_t out[HELLO_SIZE];
     h->version = PROTOCOL_VERSION;
     hello_encode(h, out);
-    if (conn_write(c, out, sizeof(out), err) < 0 || conn_read(c, in, sizeof(in), err) < 0) {
+    return conn_write(c, out, sizeof(out), err);
+}
+
+int hello_receive(struct conn *c, struct hello *h, struct error *err) {
+    uint8_t in[WELCOME_SIZE];
+    if (conn_read(c, in, sizeof(in), err) < 0) {
         return error_prefix(err, "no welcome from the receiver: ");
     }
     struct welcome w;

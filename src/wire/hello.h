@@ -50,7 +50,8 @@ int hello_may_begin(const uint8_t *in, unsigned n);
 void welcome_encode(const struct welcome *w, uint8_t out[WELCOME_SIZE]);
 int welcome_decode(const uint8_t in[WELCOME_SIZE], struct welcome *w);
 
-/* The connecting side: sends the hello, waits for the welcome; `session` is filled for ROLE_CONTROL. */
-int hello_exchange(struct conn *c, struct hello *h, struct error *err);
+/* The connecting side: sends the hello, then takes the welcome, which fills `session`. */
+int hello_send(struct conn *c, struct hello *h, struct error *err);
+int hello_receive(struct conn *c, struct hello *h, struct error *err);
 
 #endif

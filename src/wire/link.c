@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #define PING_INTERVAL CLOCK_S
-#define QUEUE_SIZE 256
 
 struct link {
     struct conn conn;
@@ -26,7 +25,7 @@ struct link {
     pthread_mutex_t write_lock; /* one message at a time on the wire; taken before nothing else */
 
     pthread_mutex_t lock; /* owns all that follows */
-    json_t *queue[QUEUE_SIZE];
+    json_t *queue[LINK_MAX_WAITING];
     size_t queue_head, queue_count;
     struct error failure; /* set once, when the link is broken */
     struct conn *watched[LINK_MAX_WATCHED];
@@ -55,11 +54,11 @@ static void break_all(struct link *l, const struct error *cause) {
 
 static int enqueue(struct link *l, json_t *message, struct error *err) {
     LOCK_GUARD(&l->lock);
-    if (l->queue_count == QUEUE_SIZE) {
+    if (l->queue_count == LINK_MAX_WAITING) {
         json_decref(message);
         return error_set(err, ERROR_PEER, "the other godwit sends messages faster than they make sense");
     }
-    l->queue[(l->queue_head + l->queue_count++) % QUEUE_SIZE] = message;
+    l->queue[(l->queue_head + l->queue_count++) % LINK_MAX_WAITING] = message;
     signal_event(l->event_fd);
     return 0;
 }
@@ -150,6 +149,7 @@ void link_set_timeout(struct link *l, int64_t timeout_ns) {
     struct timeval limit = { .tv_sec = (time_t)(timeout_ns / CLOCK_S), .tv_usec = timeout_ns % CLOCK_S / 1000 };
     setsockopt(l->conn.fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     setsockopt(l->conn.fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+    atomic_store(&l->conn.patience, timeout_ns);
     atomic_store(&l->timeout, timeout_ns);
 }
 
@@ -190,7 +190,7 @@ void link_close(struct link *l) {
     pthread_join(l->thread, NULL);
     while (l->queue_count > 0) {
         json_decref(l->queue[l->queue_head]);
-        l->queue_head = (l->queue_head + 1) % QUEUE_SIZE;
+        l->queue_head = (l->queue_head + 1) % LINK_MAX_WAITING;
         l->queue_count--;
     }
     conn_close(&l->conn);
@@ -232,7 +232,7 @@ int link_receive(struct link *l, json_t **message, struct error *err) {
     LOCK_GUARD(&l->lock);
     if (l->queue_count > 0) {
         *message = l->queue[l->queue_head];
-        l->queue_head = (l->queue_head + 1) % QUEUE_SIZE;
+        l->queue_head = (l->queue_head + 1) % LINK_MAX_WAITING;
         l->queue_count--;
         return 1;
     }

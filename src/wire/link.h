@@ -18,7 +18,9 @@
 struct link;
 
 /* A message that is longer than this is refused. */
-#define LINK_MAX_MESSAGE (4u << 20)
+#define LINK_MAX_MESSAGE (512u << 10)
+/* So many wait to be taken: one request or reply is under way at a time. */
+#define LINK_MAX_WAITING 16
 
 /* Takes over the descriptor of an accepted control connection and starts the thread. */
 struct link *link_open(int fd, int64_t timeout_ns, struct error *err);

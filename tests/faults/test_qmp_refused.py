@@ -30,7 +30,8 @@ SEND = [
     ("query-migrate", 1, "failed", "migrate"),
     ("query-migrate", 1, "failed", "migrate-continue"),
     *[("qom-list", n, "failed") for n in range(1, 9)],
-    ("human-monitor-command", 1, "failed"),
+    ("human-monitor-command", 1, "failed"),  # network back ends
+    ("human-monitor-command", 2, "completed"),  # how much RAM is QEMU's own
     ("qom-get", 1, "failed"),  # share
     ("qom-get", 2, "failed"),  # size
     ("qom-get", 3, "failed"),  # mem-path
@@ -60,13 +61,14 @@ RECEIVE = [
     ("qmp_capabilities", 1, "start"),
     ("query-status", 1, "start"),
     ("query-status", 1, "failed", "migrate-incoming"),
-    ("query-status", 1, "completed", "announce-self"),
+    ("query-status", 1, "completed", "cont"),
     ("query-migrate", 1, "start"),
     ("query-migrate", 1, "failed", "migrate-incoming"),
     *[("qom-list", n, "start") for n in range(1, 6)],
     ("qom-list", 6, "failed"),
     ("qom-list", 7, "failed"),
     ("human-monitor-command", 1, "start"),
+    ("human-monitor-command", 2, "completed"),
     *[("qom-get", n, "start") for n in range(1, 4)],
     ("qom-get", 4, "completed"),
     ("qom-get", 5, "failed"),
@@ -179,7 +181,7 @@ def test_receive(make_scene, case):
         check_start(["receive", "--qmp", monitor.qmp_path, "--pid", there.pid, "--listen", "tcp:127.0.0.1:0"], case)
         scene.check_retry(there)
         return
-    autostart = "on" if case[0] in ("cont", "announce-self") or "announce-self" in case or case[1] == 2 else "off"
+    autostart = "on" if case[0] in ("cont", "announce-self") or "cont" in case or case[1] == 2 else "off"
     migration = scene.migrate(there, {"autostart": autostart}, there_monitor=monitor)
     if case[2] == "completed" and autostart == "on":
         migration.complete(PATIENCE)
@@ -327,7 +329,7 @@ def test_no_answer(make_scene):
     held = []
     for side, command in (("send", "query-cpus-fast"), ("send", "migrate"), ("send", "migrate-continue"),
                           ("receive", "migrate-incoming"), ("receive", "getfd")):
-        scene = make_scene(memory=16 << 20, load="uniform,rate=1M")
+        scene = make_scene(memory=32 << 20, load="uniform,rate=1M")
         there = scene.spare()
         monitor = scene.watch(scene.source if side == "send" else there, Rule(command, hang=True))
         monitors = {"source_monitor" if side == "send" else "there_monitor": monitor}

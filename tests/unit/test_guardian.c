@@ -15,7 +15,7 @@
 /* What all processes of a test share. */
 struct seen {
     _Atomic int undone, resumed, ready;
-    _Atomic bool undo_fails;
+    _Atomic int undo_failures; /* so many calls of undo fail; -1: all, and the VMM is gone */
 };
 
 static struct seen *seen;
@@ -24,7 +24,11 @@ static int fake_undo(struct vmm *vmm, bool resume, struct error *err) {
     (void)vmm;
     atomic_fetch_add(&seen->undone, 1);
     atomic_fetch_add(&seen->resumed, resume);
-    return atomic_load(&seen->undo_fails) ? error_set(err, ERROR_VMM, "the VMM is gone too") : 0;
+    int failures = atomic_load(&seen->undo_failures);
+    if (failures > 0) {
+        atomic_fetch_sub(&seen->undo_failures, 1);
+    }
+    return failures != 0 ? error_set(err, ERROR_VMM, "the VMM does not answer") : 0;
 }
 
 static const struct vmm_ops fake_ops = { .name = "fake", .undo = fake_undo };
@@ -68,11 +72,22 @@ static int wait_status(pid_t pid) {
     return status;
 }
 
+/* A process id that nobody has. */
+static pid_t dead_process(void) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(0);
+    }
+    waitpid(pid, NULL, 0);
+    return pid;
+}
+
 /* Starts an engine, kills it when it is ready, and waits for all that it leaves behind; returns the guardian's exit
  * status, or -1 when there was none. */
-static int kill_engine(enum behaviour behaviour, bool undo_fails) {
+static int kill_engine(enum behaviour behaviour, int undo_failures) {
     memset(seen, 0, sizeof(*seen));
-    atomic_store(&seen->undo_fails, undo_fails);
+    atomic_store(&seen->undo_failures, undo_failures);
+    fake_vmm.pid = undo_failures < 0 ? dead_process() : getpid();
     /* the guardian tells people what it did: into nothing, here */
     int quiet = open("/dev/null", O_WRONLY | O_CLOEXEC);
     pid_t pid = fork();
@@ -98,27 +113,34 @@ static int kill_engine(enum behaviour behaviour, bool undo_fails) {
 
 static void a_killed_engine_is_undone_and_the_guest_runs(void **state) {
     (void)state;
-    assert_int_equal(kill_engine(WORKS, false), 0);
+    assert_int_equal(kill_engine(WORKS, 0), 0);
     assert_int_equal(atomic_load(&seen->undone), 1);
     assert_int_equal(atomic_load(&seen->resumed), 1);
 }
 
 static void after_the_hand_over_the_guest_stays_stopped(void **state) {
     (void)state;
-    assert_int_equal(kill_engine(HANDS_OVER, false), 0);
+    assert_int_equal(kill_engine(HANDS_OVER, 0), 0);
     assert_int_equal(atomic_load(&seen->undone), 1);
     assert_int_equal(atomic_load(&seen->resumed), 0);
 }
 
 static void a_dismissed_guardian_is_gone(void **state) {
     (void)state;
-    assert_int_equal(kill_engine(IS_DISMISSED, false), -1);
+    assert_int_equal(kill_engine(IS_DISMISSED, 0), -1);
     assert_int_equal(atomic_load(&seen->undone), 0);
+}
+
+/* A VMM that hangs is asked again until it answers. */
+static void a_failed_undo_is_tried_again(void **state) {
+    (void)state;
+    assert_int_equal(kill_engine(WORKS, 2), 0);
+    assert_int_equal(atomic_load(&seen->undone), 3);
 }
 
 static void a_failed_undo_is_told(void **state) {
     (void)state;
-    assert_int_equal(kill_engine(WORKS, true), 1);
+    assert_int_equal(kill_engine(WORKS, -1), 1);
     assert_int_equal(atomic_load(&seen->undone), 1);
 }
 
@@ -170,6 +192,7 @@ int main(void) {
         cmocka_unit_test(a_killed_engine_is_undone_and_the_guest_runs),
         cmocka_unit_test(after_the_hand_over_the_guest_stays_stopped),
         cmocka_unit_test(a_dismissed_guardian_is_gone),
+        cmocka_unit_test(a_failed_undo_is_tried_again),
         cmocka_unit_test(a_failed_undo_is_told),
         cmocka_unit_test(signals_for_the_engine_do_not_end_it),
         cmocka_unit_test(dismissing_is_safe_at_any_time),

@@ -54,13 +54,15 @@ static void messages_travel_both_ways(void **state) {
     int ends[2];
     socket_pair(ends, 0);
     struct link *a = open_link(ends[0], PATIENT), *b = open_link(ends[1], PATIENT);
-    for (int i = 0; i < 100; i++) {
-        send_number(a, i);
-        send_number(b, i + 1000);
-    }
-    for (int i = 0; i < 100; i++) {
-        expect_number(b, i);
-        expect_number(a, i + 1000);
+    for (int turn = 0; turn < 100; turn += LINK_MAX_WAITING) {
+        for (int i = turn; i < turn + LINK_MAX_WAITING; i++) {
+            send_number(a, i);
+            send_number(b, i + 1000);
+        }
+        for (int i = turn; i < turn + LINK_MAX_WAITING; i++) {
+            expect_number(b, i);
+            expect_number(a, i + 1000);
+        }
     }
     json_t *message;
     struct error err = { 0 };
@@ -78,7 +80,7 @@ static void a_long_message_arrives(void **state) {
     socket_pair(ends, 4096);
     struct link *a = open_link(ends[0], PATIENT), *b = open_link(ends[1], PATIENT);
     struct error err = { 0 };
-    size_t size = 1u << 20;
+    size_t size = LINK_MAX_MESSAGE - 100;
     char *text = malloc(size + 1);
     assert_non_null(text);
     memset(text, 'x', size);
@@ -292,14 +294,14 @@ static void pings_are_swallowed(void **state) {
 static void a_flood_is_refused(void **state) {
     (void)state;
     struct half h = open_half(PATIENT);
-    for (int i = 0; i < 257; i++) {
+    for (int i = 0; i < LINK_MAX_WAITING + 1; i++) {
         say(&h, "{}");
     }
-    WAIT_FOR(atomic_load(&link_conn(h.link)->received) >= 257 * 6);
+    WAIT_FOR(atomic_load(&link_conn(h.link)->received) >= (LINK_MAX_WAITING + 1) * 6);
     json_t *message = NULL;
     struct error err = { 0 };
     /* one more than the queue holds; all that are in it are still delivered */
-    for (int i = 0; i < 256; i++) {
+    for (int i = 0; i < LINK_MAX_WAITING; i++) {
         assert_ok(receive(h.link, &message, &err) == 1, &err);
         json_decref(message);
     }

@@ -85,7 +85,6 @@ int qemu_run(struct vmm *vmm, struct error *err) {
     if (qemu_cont(q, err) < 0) {
         return -1;
     }
-    announce(q);
     struct error local = { 0 };
     if (query_state(q->qmp, &state, &local) < 0) {
         /* `cont` has worked: who took this for a failure would have the guest run at the source too */
@@ -93,13 +92,21 @@ int qemu_run(struct vmm *vmm, struct error *err) {
     } else if (!state.running) {
         return error_set(err, ERROR_VMM, "the guest does not run at the destination: it is \"%s\"", state.name);
     }
+    q->ran = true;
+    return 0;
+}
+
+void qemu_settle(struct vmm *vmm) {
+    struct qemu *q = qemu_of(vmm);
+    struct error err = { 0 };
+    if (q->ran) {
+        announce(q);
+    }
     /* or a later migration by QEMU itself would leave the guest's RAM out */
-    error_clear(&local);
-    if (qemu_settings_restore(q, &local) < 0) {
-        log_warning("the destination QEMU keeps godwit's migration capabilities: %s", local.desc);
+    if (qemu_settings_restore(q, &err) < 0) {
+        log_warning("the destination QEMU keeps godwit's migration capabilities: %s", err.desc);
     }
     undo_forget(q->undo, UNDO_LOAD | UNDO_FD);
-    return 0;
 }
 
 int qemu_discard(struct vmm *vmm, struct error *err) {
@@ -108,6 +115,11 @@ int qemu_discard(struct vmm *vmm, struct error *err) {
         return 0;
     }
     if (undo_has(q->undo, UNDO_LOAD)) {
+        /* It may be let run by hand one day. While it loads it refuses, and then it is of no use anyway. */
+        struct error ignored = { 0 };
+        if (!qmp_gone(q->qmp) && qemu_settings_restore(q, &ignored) < 0) {
+            log_debug("discard: %s", ignored.desc);
+        }
         return 1;
     }
     if (qmp_resync(q->qmp, QMP_TIMEOUT, err) < 0) {

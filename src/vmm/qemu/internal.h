@@ -48,6 +48,7 @@ struct qemu {
     struct qmp *qmp;
     int lock; /* the abstract socket whose name says that this guest is taken */
     struct undo_record *undo;
+    bool ran;           /* this side let the guest run */
     uint64_t all_ram;   /* bytes of all RAM blocks, QEMU's own included, at the inspection; 0: it does not tell */
     int64_t stopped_at; /* clock_now() of the last STOP event, 0: none since it was cleared */
 };
@@ -103,6 +104,7 @@ int qemu_cont(struct qemu *q, struct error *err);
 int qemu_load_begin(struct vmm *vmm, int fd, struct error *err);
 int qemu_wait_loaded(struct vmm *vmm, int64_t timeout_ns, struct error *err);
 int qemu_run(struct vmm *vmm, struct error *err);
+void qemu_settle(struct vmm *vmm);
 int qemu_discard(struct vmm *vmm, struct error *err);
 
 #endif

@@ -142,6 +142,7 @@ static const struct vmm_ops ops = {
     .load_begin = qemu_load_begin,
     .wait_loaded = qemu_wait_loaded,
     .run = qemu_run,
+    .settle = qemu_settle,
     .discard = qemu_discard,
     .quit = qemu_quit,
     .poll_fd = qemu_poll_fd,

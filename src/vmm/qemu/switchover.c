@@ -73,7 +73,7 @@ static int check_ram_is_skipped(const struct qemu *q, const struct query_migrati
         ours += q->vmm.ram[i].size;
     }
     /* Where QEMU does not list its blocks: its own RAM is less than the guest's. */
-    uint64_t own = q->all_ram > ours ? q->all_ram - ours : ours - 1;
+    uint64_t own = q->all_ram > ours ? q->all_ram - ours + ours / 2 : ours - 1; /* ROMs may have grown since */
     if (!m->has_ram || ours == 0 || m->ram_total < 0 || (uint64_t)m->ram_total <= own) {
         return 0;
     }
@@ -84,6 +84,11 @@ static int check_ram_is_skipped(const struct qemu *q, const struct query_migrati
 }
 
 static int begin_migration(struct qemu *q, int fd, struct error *err) {
+    struct query_state state;
+    if (query_state(q->qmp, &state, err) < 0) {
+        return -1;
+    }
+    q->undo->guest_ran = state.running; /* somebody may have stopped it or let it run since prepare() */
     undo_note(q->undo, UNDO_FD);
     if (qmp_getfd(q->qmp, fd, DEVICE_FD_NAME, err) < 0) {
         return -1;
