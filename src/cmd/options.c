@@ -3,12 +3,46 @@
 
 #include "base/log.h"
 #include "cmd/cmd.h"
+#include "vmm/qemu/qemu.h"
 
 #include <getopt.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+
+static double number(json_t *object, const char *name) {
+    return json_number_value(json_object_get(object, name));
+}
+
+static void report_result(const struct options *o, json_t *report) {
+    const char *status = json_string_value(json_object_get(report, "status"));
+    if (o->json) {
+        json_dumpf(report, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
+        fputc('\n', stdout);
+    } else if (!o->quiet && status != NULL && strcmp(status, "completed") == 0) {
+        json_t *downtime = json_object_get(report, "downtime");
+        printf("completed in %.1f s, %.0f MiB on the wire", number(report, "total-time") / 1e3,
+               number(json_object_get(report, "ram"), "transferred") / (1 << 20));
+        if (downtime != NULL) {
+            printf(", the guest stood still for %.0f ms", json_number_value(downtime));
+        }
+        putchar('\n');
+    }
+    fflush(stdout);
+    json_decref(report);
+}
+
+/* An error that came before there was a migration to report. Returns `status`. */
+static int fail(const struct options *o, const struct error *err, int status) {
+    log_error("%s", err->desc);
+    if (o->json) {
+        json_t *report = json_pack("{s:s, s:{s:s, s:s, s:s}}", "status", "failed", "error", "stage", "start", "class",
+                                   error_class_name(err->class), "desc", err->desc);
+        report_result(o, report);
+    }
+    return status;
+}
 
 enum { OPT_QMP = 256, OPT_PID, OPT_ADDRESS, OPT_SET, OPT_JSON, OPT_EVENTS, OPT_CONTROL };
 
@@ -84,7 +118,9 @@ static int check_complete(const struct options *o, int left, const char *extra, 
     return 0;
 }
 
-enum options_result options_parse(struct options *o, int argc, char **argv, void (*help)(FILE *out)) {
+enum parsed { PARSED, HELPED, WRONG };
+
+static enum parsed parse(struct options *o, int argc, char **argv, void (*help)(FILE *out)) {
     const struct option names[] = {
         { "qmp", required_argument, NULL, OPT_QMP },
         { o->address_name, required_argument, NULL, OPT_ADDRESS },
@@ -104,24 +140,24 @@ enum options_result options_parse(struct options *o, int argc, char **argv, void
     while ((option = getopt_long(argc, argv, "vqh", names, NULL)) != -1) {
         if (option == 'h') {
             help(stdout);
-            return OPTIONS_DONE;
+            return HELPED;
         }
         if (take_option(o, option, &err) < 0) {
-            options_fail(o, &err, EXIT_USAGE);
-            return OPTIONS_WRONG;
+            fail(o, &err, EXIT_USAGE);
+            return WRONG;
         }
     }
     if (check_complete(o, argc - optind, argv[optind], &err) < 0) {
-        options_fail(o, &err, EXIT_USAGE);
-        return OPTIONS_WRONG;
+        fail(o, &err, EXIT_USAGE);
+        return WRONG;
     }
     static char prefix[32];
     snprintf(prefix, sizeof(prefix), "godwit %s", o->command);
     log_setup(prefix, o->quiet ? LOG_ERROR : o->verbose > 1 ? LOG_DEBUG : o->verbose == 1 ? LOG_INFO : LOG_WARNING);
-    return OPTIONS_RUN;
+    return PARSED;
 }
 
-int options_signals(struct error *err) {
+static int catch_signals(struct error *err) {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
@@ -140,34 +176,22 @@ int options_signals(struct error *err) {
     return fd >= 0 ? fd : error_errno(err, ERROR_SYSTEM, "signalfd");
 }
 
-int options_fail(const struct options *o, const struct error *err, int status) {
-    log_error("%s", err->desc);
-    if (o->json) {
-        json_t *report = json_pack("{s:s, s:{s:s, s:s, s:s}}", "status", "failed", "error", "stage", "start", "class",
-                                   error_class_name(err->class), "desc", err->desc);
-        options_report(o, report);
+struct vmm *options_begin(struct options *o, int argc, char **argv, void (*help)(FILE *out), int *status) {
+    enum parsed parsed = parse(o, argc, argv, help);
+    if (parsed != PARSED) {
+        *status = parsed == HELPED ? EXIT_DONE : EXIT_USAGE;
+        return NULL;
     }
-    return status;
+    struct error err = { 0 };
+    o->signal_fd = catch_signals(&err);
+    struct vmm *vmm = o->signal_fd < 0 ? NULL : vmm_qemu_open(o->qmp_path, o->pid, &err);
+    if (vmm == NULL) {
+        *status = fail(o, &err, EXIT_FAILED);
+    }
+    return vmm;
 }
 
-static double number(json_t *object, const char *name) {
-    return json_number_value(json_object_get(object, name));
-}
-
-void options_report(const struct options *o, json_t *report) {
-    const char *status = json_string_value(json_object_get(report, "status"));
-    if (o->json) {
-        json_dumpf(report, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
-        fputc('\n', stdout);
-    } else if (!o->quiet && status != NULL && strcmp(status, "completed") == 0) {
-        json_t *downtime = json_object_get(report, "downtime");
-        printf("completed in %.1f s, %.0f MiB on the wire", number(report, "total-time") / 1e3,
-               number(json_object_get(report, "ram"), "transferred") / (1 << 20));
-        if (downtime != NULL) {
-            printf(", the guest stood still for %.0f ms", json_number_value(downtime));
-        }
-        putchar('\n');
-    }
-    fflush(stdout);
-    json_decref(report);
+void options_end(const struct options *o, struct vmm *vmm, json_t *report) {
+    vmm->ops->close(vmm);
+    report_result(o, report);
 }

@@ -24,21 +24,16 @@ struct options {
     const char *events_path, *control_path;
     bool json, quiet;
     unsigned verbose;
+    int signal_fd; /* readable when a signal asks for the end; set by options_begin() */
 };
 
-enum options_result { OPTIONS_RUN, OPTIONS_DONE, OPTIONS_WRONG };
-
-/* Parses; prints --help or what is wrong. */
-enum options_result options_parse(struct options *o, int argc, char **argv, void (*help)(FILE *out));
+/* Parses, prints --help or what is wrong, opens the VMM and blocks the signals that end a migration in all threads that
+ * follow. NULL: there is nothing to run, and *status is the exit status. */
+struct vmm *options_begin(struct options *o, int argc, char **argv, void (*help)(FILE *out), int *status);
 /* Lines of --help that both share. */
 void options_help(FILE *out);
 
-/* Blocks the signals that end a migration in all threads that follow; readable when one came. -1 on error. */
-int options_signals(struct error *err);
-
-/* Prints an error that came before there was a migration to report, as --json wants it. Returns `status`. */
-int options_fail(const struct options *o, const struct error *err, int status);
-/* Prints the report: JSON on stdout with --json, else a line for people. Takes the reference. */
-void options_report(const struct options *o, json_t *report);
+/* Closes the VMM and prints the report: JSON on stdout with --json, else a line for people. Takes the reference. */
+void options_end(const struct options *o, struct vmm *vmm, json_t *report);
 
 #endif

@@ -2,7 +2,6 @@
 #include "cmd/cmd.h"
 #include "cmd/options.h"
 #include "migrate/destination.h"
-#include "vmm/qemu/qemu.h"
 
 static void help(FILE *out) {
     fputs("Usage: godwit receive --qmp SOCKET --listen ADDRESS [OPTION]...\n"
@@ -19,29 +18,19 @@ static void help(FILE *out) {
 
 int cmd_receive(int argc, char **argv) {
     struct options o = { .command = "receive", .address_name = "listen" };
-    switch (options_parse(&o, argc, argv, help)) {
-    case OPTIONS_DONE:
-        return EXIT_DONE;
-    case OPTIONS_WRONG:
-        return EXIT_USAGE;
-    case OPTIONS_RUN:
-        break;
+    int status;
+    struct vmm *vmm = options_begin(&o, argc, argv, help, &status);
+    if (vmm == NULL) {
+        return status;
     }
-    struct error err = { 0 };
-    struct destination_config config = {
-        .listen = o.address, .params = o.params, .events_path = o.events_path, .control_path = o.control_path
-    };
-    config.signal_fd = options_signals(&err);
-    if (config.signal_fd < 0) {
-        return options_fail(&o, &err, EXIT_FAILED);
-    }
-    config.vmm = vmm_qemu_open(o.qmp_path, o.pid, &err);
-    if (config.vmm == NULL) {
-        return options_fail(&o, &err, EXIT_FAILED);
-    }
+    struct destination_config config = { .vmm = vmm,
+                                         .listen = o.address,
+                                         .params = o.params,
+                                         .events_path = o.events_path,
+                                         .control_path = o.control_path,
+                                         .signal_fd = o.signal_fd };
     json_t *report;
-    int status = destination_serve(&config, &report);
-    config.vmm->ops->close(config.vmm);
-    options_report(&o, report);
+    status = destination_serve(&config, &report);
+    options_end(&o, vmm, report);
     return status;
 }

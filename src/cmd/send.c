@@ -2,7 +2,6 @@
 #include "cmd/cmd.h"
 #include "cmd/options.h"
 #include "migrate/source.h"
-#include "vmm/qemu/qemu.h"
 
 #include <unistd.h>
 
@@ -21,31 +20,20 @@ static void help(FILE *out) {
 
 int cmd_send(int argc, char **argv) {
     struct options o = { .command = "send", .address_name = "to" };
-    switch (options_parse(&o, argc, argv, help)) {
-    case OPTIONS_DONE:
-        return EXIT_DONE;
-    case OPTIONS_WRONG:
-        return EXIT_USAGE;
-    case OPTIONS_RUN:
-        break;
+    int status;
+    struct vmm *vmm = options_begin(&o, argc, argv, help, &status);
+    if (vmm == NULL) {
+        return status;
     }
-    struct error err = { 0 };
-    struct source_config config = { .to = o.address,
+    struct source_config config = { .vmm = vmm,
+                                    .to = o.address,
                                     .params = o.params,
                                     .events_path = o.events_path,
                                     .control_path = o.control_path,
-                                    .progress = !o.quiet && isatty(STDERR_FILENO) };
-    config.signal_fd = options_signals(&err);
-    if (config.signal_fd < 0) {
-        return options_fail(&o, &err, EXIT_FAILED);
-    }
-    config.vmm = vmm_qemu_open(o.qmp_path, o.pid, &err);
-    if (config.vmm == NULL) {
-        return options_fail(&o, &err, EXIT_FAILED);
-    }
+                                    .progress = !o.quiet && isatty(STDERR_FILENO),
+                                    .signal_fd = o.signal_fd };
     json_t *report;
-    int status = source_run(&config, &report);
-    config.vmm->ops->close(config.vmm);
-    options_report(&o, report);
+    status = source_run(&config, &report);
+    options_end(&o, vmm, report);
     return status;
 }

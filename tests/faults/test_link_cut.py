@@ -7,8 +7,7 @@ from scene import PATIENCE, STAGES, TRACKED, TRACKERS, wait_until
 CASES = [(s, "auto") for s in STAGES if s not in TRACKED] + [("ram-full", t) for t in TRACKERS] + \
         [(s, "auto") for s in TRACKED[1:]]
 # By our own pings, or by the kernel where something was on its way.
-NOTICED = ["silent for 2 s: the network is cut or it hangs", "the other godwit broke: Network is unreachable",
-           "the other godwit broke: Connection timed out"]
+NOTICED = ["silent for 2 s: the network is cut or it hangs", "Network is unreachable", "Connection timed out"]
 HOLD = 60000  # ms; a broken link ends it
 
 

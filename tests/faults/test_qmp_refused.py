@@ -24,7 +24,8 @@ SEND = [
     ("query-status", 2, "failed"),  # may it be migrated
     ("query-status", 3, "failed"),  # does it run
     ("query-status", 4, "failed"),  # does it still, as something is changed
-    ("query-status", 5, "completed"),  # a message boundary: any answer will do
+    ("query-status", 5, "failed"),  # and as it is stopped
+    ("query-status", 1, "completed", "migrate-continue"),  # a message boundary: any answer will do
     ("query-migrate", 1, "failed"),
     ("query-migrate", 2, "failed"),
     ("query-migrate", 1, "failed", "migrate"),
