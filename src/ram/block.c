@@ -26,6 +26,7 @@ static void open_common(struct ram *ram, size_t i, const char *id, uint64_t size
     struct ram_block *b = &ram->blocks[i];
     *b = (struct ram_block){ .id = id, .pages = size / RAM_PAGE_SIZE, .host_page_size = host_page_size, .fd = fd };
     ram->block_pages[i] = b->pages;
+    pthread_mutex_init(&b->write_lock, NULL);
 }
 
 int ram_open_source(struct ram *ram, size_t i, const char *id, uint64_t size, uint64_t host_page_size, int fd,
@@ -65,6 +66,7 @@ void ram_free(struct ram *ram) {
         free(b->dirty);
         free(b->sent);
         free(b->placed);
+        pthread_mutex_destroy(&b->write_lock);
         if (b->map != NULL) {
             munmap(b->map, b->pages * RAM_PAGE_SIZE);
         }
@@ -235,6 +237,7 @@ int ram_place(struct ram_block *b, uint64_t first, uint64_t count, const uint8_t
         memcpy(b->map + at, data, left);
         return 0;
     }
+    LOCK_GUARD(&b->write_lock);
     while (left > 0) {
         ssize_t n = pwrite(b->fd, data, left, (off_t)at);
         if (n < 0 && errno == EINTR) {
