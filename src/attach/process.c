@@ -309,6 +309,19 @@ pid_t process_tracer(pid_t pid, struct error *err) {
     return (pid_t)process_status_number(pid, "TracerPid", err);
 }
 
+bool process_has_ended(pid_t pid) {
+    char line[512], *state = NULL;
+    FILE *file CLEANUP_FCLOSE = open_proc(pid, "stat");
+    if (file == NULL) {
+        return is_gone(errno);
+    }
+    /* "PID (NAME) STATE …", where NAME may hold anything */
+    if (fgets(line, sizeof(line), file) == NULL || (state = strrchr(line, ')')) == NULL || state[1] == '\0') {
+        return ferror(file) && is_gone(errno);
+    }
+    return state[2] == 'Z' || state[2] == 'X';
+}
+
 void process_name(pid_t pid, char *name, size_t name_size) {
     FILE *file CLEANUP_FCLOSE = open_proc(pid, "comm");
     if (file == NULL || fgets(name, (int)name_size, file) == NULL) {

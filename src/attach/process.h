@@ -51,6 +51,9 @@ pid_t process_tracer(pid_t pid, struct error *err);
  * error. `pid` may be a thread. */
 int64_t process_status_number(pid_t pid, const char *field, struct error *err);
 
+/* Whether the process is gone, or has ended and is only waited for by its parent (a zombie). */
+bool process_has_ended(pid_t pid);
+
 /* Copies the process's short name to `name`, "?" when it cannot be had. */
 void process_name(pid_t pid, char *name, size_t name_size);
 

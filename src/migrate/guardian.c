@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "migrate/guardian.h"
 
+#include "attach/process.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -31,7 +32,7 @@ static bool engine_died(int pipe_end) {
 static int undo_patiently(struct vmm *vmm, bool resume, struct error *err) {
     int64_t deadline = clock_now() + UNDO_PATIENCE;
     while (vmm->ops->undo(vmm, resume, err) < 0) {
-        bool gone = vmm->pid > 0 && kill(vmm->pid, 0) < 0 && errno == ESRCH;
+        bool gone = vmm->pid > 0 && process_has_ended(vmm->pid);
         if (gone || clock_now() > deadline) {
             return -1;
         }

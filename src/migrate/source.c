@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "migrate/source.h"
 
+#include "attach/process.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
@@ -117,8 +118,16 @@ static void note_failure(struct source *s, const struct error *cause, const char
     pthread_mutex_unlock(&s->status.lock);
 }
 
+/* A process closes what it has open a moment before it has ended. */
+#define END_PATIENCE (300 * CLOCK_MS)
+
 static bool vmm_has_ended(const struct source *s) {
-    return s->vmm->pid > 0 && kill(s->vmm->pid, 0) < 0 && errno == ESRCH;
+    int64_t deadline = clock_now() + END_PATIENCE;
+    bool ended;
+    while (!(ended = s->vmm->pid > 0 && process_has_ended(s->vmm->pid)) && clock_now() < deadline) {
+        clock_sleep(10 * CLOCK_MS);
+    }
+    return ended;
 }
 
 /* Says how the guest is after a failure before hand-over, and returns the exit status for it. */

@@ -6,7 +6,7 @@ import time
 from gwtest import clean, engine as gw, oracle
 from monitor import Monitor
 
-PATIENCE = 60  # seconds; only a hang takes so long
+PATIENCE = 45  # seconds; only a hang takes so long
 
 # In order. At the beginning of each of these the guest is still the source's.
 STAGES = ["connect", "inspect", "attach", "ram-full", "iterate", "stop", "final", "device", "hand-over"]
@@ -15,6 +15,10 @@ SERVED = ["inspect", "attach", "stop", "final", "device"]
 TRACKERS = ["async", "sync"]
 # A stage is reached with the tracker at work from here on.
 TRACKED = STAGES[3:]
+# Up to its half of `inspect` nothing binds a receiver to a source: it waits for another.
+UNBOUND = ["connect", "inspect"]
+# The destination's VMM is as it was when these begin at the source.
+REUSABLE = ["connect", "inspect", "attach", "ram-full", "iterate", "stop"]
 
 
 def wait_until(condition, what):
@@ -44,6 +48,17 @@ def words_of(engine):
     """What a godwit, or the guardian that survived it, has said so far."""
     with open(os.path.join(os.path.dirname(engine.events_path), "stderr"), encoding="utf-8") as file:
         return file.read()
+
+
+def check_waits_on(receive, stage, *words):
+    """The receiver has seen a source come and go, or nobody, and serves the next one."""
+    if stage != "connect":
+        why = receive.wait_event(event="refused", peer="the source", timeout=PATIENCE)["why"]
+        for word in words:
+            assert word in why, why
+        assert "waiting for another" in words_of(receive)
+    assert receive.alive()
+    receive.kill()
 
 
 class Scene:

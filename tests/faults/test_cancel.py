@@ -8,7 +8,7 @@ import pytest
 
 from gwtest import places
 from gwtest.qmp import QmpError
-from scene import PATIENCE, SERVED, STAGES
+from scene import PATIENCE, REUSABLE, SERVED, STAGES, UNBOUND, check_waits_on
 
 HOLD = 60000  # ms; the cancel ends it
 
@@ -33,10 +33,6 @@ CASES = [(stage, way) for stage in STAGES for way in ("SIGINT", "migrate_cancel"
     "connect", "migrate_cancel")] + [("iterate", "SIGTERM"), ("final", "SIGTERM"), ("ram-full", "godwit cancel")]
 
 
-def reusable(stage):
-    return stage in ("connect", "inspect", "attach", "ram-full", "iterate")
-
-
 def check_cancelled(scene, migration, text):
     error = scene.check_failed(migration)
     assert error["class"] == "cancelled" and text in error["desc"], error
@@ -53,14 +49,14 @@ def test_at_the_source(make_scene, stage, way):
     WAYS[way](migration.send)
     error = check_cancelled(scene, migration, "cancelled")
     assert error["stage"] == stage
-    if stage == "connect":
-        migration.receive.kill()
+    if stage in UNBOUND:
+        check_waits_on(migration.receive, stage, "the source gave up: cancelled")
     else:
         received = migration.receive.wait(PATIENCE)
         assert received.code == 1 and "the source gave up: cancelled" in received.stderr
         assert received.report["status"] == "cancelled"
     scene.check_runs_on()
-    scene.check_retry(there if reusable(stage) else None)
+    scene.check_retry(there if stage in REUSABLE else None)
 
 
 # The destination serves while the source is held before the stage.
@@ -82,7 +78,7 @@ def test_at_the_destination(make_scene, stage, way):
     received = migration.receive.wait(PATIENCE)
     assert received.code == 1 and received.report["status"] == "cancelled"
     scene.check_runs_on()
-    scene.check_retry(there if reusable(stage) or stage == "stop" else None)
+    scene.check_retry(there if stage in REUSABLE else None)
 
 
 @pytest.mark.parametrize("stage", SERVED)
@@ -96,7 +92,7 @@ def test_the_destination_fails(make_scene, stage):
     assert error["desc"] == f"destination: a fault was planned for stage '{stage}'"
     assert migration.receive.wait(PATIENCE).code == 1
     scene.check_runs_on()
-    scene.check_retry(there if stage in ("inspect", "attach", "stop") else None)
+    scene.check_retry(there if stage in REUSABLE else None)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -106,13 +102,13 @@ def test_the_source_fails(make_scene, stage):
     migration = scene.migrate(there, fault=f"fail@{stage}")
     error = scene.check_failed(migration)
     assert error["stage"] == stage and error["desc"] == f"a fault was planned for stage '{stage}'"
-    if stage == "connect":
-        migration.receive.kill()
+    if stage in UNBOUND:
+        check_waits_on(migration.receive, stage, f"the source gave up: {error['desc']}")
     else:
         received = migration.receive.wait(PATIENCE)
         assert received.code == 1 and f"the source gave up: {error['desc']}" in received.stderr
     scene.check_runs_on()
-    scene.check_retry(there if reusable(stage) else None)
+    scene.check_retry(there if stage in REUSABLE else None)
 
 
 def test_before_anybody_has_come(make_scene):

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from scene import PATIENCE, SERVED, STAGES, TRACKED, TRACKERS, processes_of, wait_until, words_of
+from scene import (PATIENCE, REUSABLE, SERVED, STAGES, TRACKED, TRACKERS, UNBOUND, check_waits_on, processes_of,
+                   wait_until, words_of)
 
 # Fast enough for a rate that the link just carries: rounds go on for some seconds.
 BUSY = "uniform,rate=60M"
@@ -30,17 +31,13 @@ def test_send(make_scene, stage, tracker):
     migration = scene.migrate(there, {"tracker": tracker}, fault=f"kill-source@{stage}")
     assert migration.send.wait(PATIENCE).code == -signal.SIGKILL
     check_guardian(scene, migration)
-    if stage == "connect":
-        assert migration.receive.alive()  # nobody has come yet: it waits on
-        migration.receive.kill()
+    if stage in UNBOUND:
+        check_waits_on(migration.receive, stage, "connection")
     else:
         received = migration.receive.wait(PATIENCE)
         assert received.code == (3 if stage == "hand-over" else 1), received
         assert "connection" in received.report["error"]["desc"], received
-    if stage in ("connect", "inspect", "attach", "ram-full", "iterate"):
-        scene.check_retry(there)  # it has not begun to load
-    else:
-        scene.check_retry()
+    scene.check_retry(there if stage in REUSABLE else None)
 
 
 @pytest.mark.parametrize("stage", SERVED)
