@@ -152,8 +152,8 @@ static void tell_source(struct destination *d, const struct error *cause) {
 
 /* Before the two sides have agreed nothing of ours was changed: whoever came was not the one we wait for. */
 static bool may_wait_on(const struct destination *d, const struct error *err) {
-    return d->link != NULL && !d->inspected && err->class != ERROR_CANCELLED && err->class != ERROR_VMM &&
-           err->class != ERROR_SYSTEM;
+    bool ours = err->class == ERROR_CANCELLED || err->class == ERROR_VMM || err->class == ERROR_SYSTEM;
+    return d->link != NULL && !d->inspected && (d->given_up || !ours);
 }
 
 /* Sends the one away who came, and is as before. */
@@ -166,6 +166,7 @@ static void turn_away(struct destination *d, struct error *err) {
     json_decref(d->request);
     d->request = NULL;
     d->stage = -1;
+    d->given_up = false;
     d->params = d->config->params;
     status_set_state(&d->status, "setup", "connect");
     error_clear(err);

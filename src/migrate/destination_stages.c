@@ -122,10 +122,10 @@ int destination_device(struct destination *d, json_t *args, json_t *reply, struc
 int destination_run(struct destination *d, json_t *args, json_t *reply, struct error *err) {
     d->asked = true;
     bool run = d->params.value[PARAM_AUTOSTART] != 0 && json_is_true(json_object_get(args, "running"));
-    d->running = run;
     if (run && d->vmm->ops->run(d->vmm, err) < 0) {
         return -1;
     }
+    d->running = run;
     if (!run) {
         log_info("the guest is complete and stays paused; 'cont' on its monitor lets it run");
     }

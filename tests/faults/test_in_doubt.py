@@ -119,7 +119,7 @@ def test_the_destination_vmm_dies_as_it_is_asked_to_run(make_scene):
     assert sent.code == 3, sent
     assert "destination: " in sent.report["error"]["desc"]
     received = migration.receive.wait(PATIENCE)
-    assert received.code == 3 and "if this VMM is gone, 'cont' at the source takes the guest back" in received.stderr
+    assert received.code == 3 and "the source has handed the guest over" in received.stderr
     wait_until(lambda: not there.alive(), "the destination has died")
     scene.wait_gone()
     assert scene.source.qmp.status() == "postmigrate"
