@@ -17,7 +17,7 @@ from gwtest import engine as gw, oracle
 from monitor import Rule
 from scene import PATIENCE, UNBOUND, check_waits_on, processes_of, wait_until, words_of
 
-# (command, nth, how it ends[, counted from that command on]): those that ask again and again are counted from a fixed point
+# (command, nth, how it ends[, counted from that command on]): what is polled is counted from a fixed point.
 SEND = [
     ("qmp_capabilities", 1, "start"),
     ("query-status", 1, "failed"),  # what to say later
@@ -168,7 +168,7 @@ def test_send(make_scene, case):
         check_waits_on(migration.receive, error["stage"], f"the source gave up: {error['desc']}")
     else:
         received = migration.receive.wait(PATIENCE)
-        assert received.code == 1 and f"the source gave up: {error['desc']}" in received.stderr, (error, received.stderr)
+        assert received.code == 1 and f"the source gave up: {error['desc']}" in received.stderr, received
     scene.check_runs_on()
     scene.check_retry()
 
@@ -274,6 +274,16 @@ def test_the_guest_cannot_be_put_back(make_scene):
     monitor.rules.clear()
     scene.check_runs_on()
     scene.check_retry()
+
+
+def test_as_if_refused(make_scene):
+    """Without anybody on the way to the monitor: the fault that stands for it."""
+    scene = make_scene()
+    there = scene.spare()
+    migration = scene.migrate(there, fault="qmp-refuse@transaction")
+    assert scene.check_failed(migration)["desc"] == "QEMU refused transaction: injected fault"
+    scene.check_runs_on()
+    scene.check_retry(there)
 
 
 REAL_SEND = ["query-cpus-fast", "migrate-set-capabilities", "migrate-set-parameters", "transaction", "getfd", "migrate",
