@@ -16,6 +16,7 @@ static const struct command {
     { "probe", cmd_probe, "say what this host offers and what is missing" },
     { "status", cmd_status, "ask a running migration how it goes" },
     { "set", cmd_set, "change a parameter of a running migration" },
+    { "resolve", cmd_resolve, "put a source in order that nobody looks after any more" },
     { "cancel", cmd_cancel, "end a running migration; the guest stays where it is" },
 };
 

@@ -179,8 +179,8 @@ static int leave_in_doubt(struct source *s, struct error *cause) {
     note_failure(s, cause, "in-doubt");
     log_error("%s: %s", s->stage, cause->desc);
     log_error("the guest was handed over and stays paused here; it is not known whether it runs at the destination. "
-              "Look there first: if its VMM is paused or gone and will never run, 'cont' on this VMM's monitor takes "
-              "the guest back");
+              "Look there first: if its VMM is paused or gone and will never run, 'godwit resolve --take-back' here "
+              "takes the guest back");
     if (s->vmm->ops->undo(s->vmm, false, &undo) < 0) {
         log_warning("the VMM's settings were not put back: %s", undo.desc);
     }

@@ -10,7 +10,7 @@ from gwtest import places
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PAGES = {"send": "godwit-send", "receive": "godwit-receive", "probe": "godwit-probe", "status": "godwit-status",
-         "set": "godwit-status", "cancel": "godwit-status"}
+         "set": "godwit-status", "cancel": "godwit-status", "resolve": "godwit-resolve"}
 
 
 def text_of(*path):
@@ -36,11 +36,11 @@ def help_of(command):
 def test_options_are_in_help_and_page(engine, command):
     shown = help_of(command)
     manual = page(PAGES[command])
-    options = set(re.findall(r"--[a-z]+", shown))
+    options = set(re.findall(r"--[a-z][a-z-]*[a-z]", shown))
     assert options
-    assert options <= set(re.findall(r"--[a-z]+", manual))
+    assert options <= set(re.findall(r"--[a-z][a-z-]*[a-z]", manual))
     # and what the page has, the program takes
-    for option in set(re.findall(r"--[a-z]+", manual.split(".SH OPTIONS")[1].split(".SH ")[0])):
+    for option in set(re.findall(r"--[a-z][a-z-]*[a-z]", manual.split(".SH OPTIONS")[1].split(".SH ")[0])):
         result = godwit(command, option)
         assert "unrecognized option" not in result.stderr, option
 

@@ -17,7 +17,7 @@ def check_in_doubt(scene, migration, there):
     sent = migration.send.wait(PATIENCE)
     assert sent.code == 3, sent
     assert sent.report["status"] == "in-doubt" and sent.report["error"]["stage"] == "run"
-    assert "Look there first" in sent.stderr and "'cont' on this VMM's monitor takes the guest back" in sent.stderr
+    assert "Look there first" in sent.stderr and "'godwit resolve --take-back' here takes the guest back" in sent.stderr
     assert "runs on at the source" not in sent.stderr
     scene.wait_gone()
     assert states(scene, there) == ("postmigrate", "paused")

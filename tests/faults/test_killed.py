@@ -3,10 +3,12 @@
 import os
 import random
 import signal
+import subprocess
 import time
 
 import pytest
 
+from gwtest import places
 from scene import (PATIENCE, REUSABLE, SERVED, STAGES, TRACKED, TRACKERS, UNBOUND, check_waits_on, processes_of,
                    wait_until, words_of)
 
@@ -116,6 +118,41 @@ def test_the_guardian_and_send(make_scene):
     scene.source.qmp.execute("migrate_cancel")
     wait_until(lambda: scene.source.qmp.status() == "running", "the guest runs")
     scene.check_works(scene.source)
+
+
+def resolve(guest, *args):
+    return subprocess.run([places.godwit(), "resolve", "--qmp", guest.qmp_path, *args], capture_output=True, text=True,
+                          timeout=60, check=False)
+
+
+@pytest.mark.parametrize("make", ["make_scene", "make_real"])
+@pytest.mark.parametrize("stage", ["attach", "iterate", "final"])
+def test_resolve_after_both_were_killed(request, make, stage):
+    """`godwit resolve` does what the guardian would have done."""
+    scene = request.getfixturevalue(make)()
+    migration = scene.migrate(scene.spare(), fault=f"hold@{stage}=60000")
+    migration.send.wait_event(event="stage", stage=stage)
+    os.kill(guardian_of(scene), signal.SIGKILL)
+    migration.send.kill()
+    scene.wait_gone()
+    os.unlink(migration.send.control_path)
+    done = resolve(scene.source)
+    assert done.returncode == 0 and done.stdout == "the guest runs\n", done
+    scene.check_runs_on()
+
+
+def test_resolve_does_not_take_back_what_may_run_elsewhere(make_real):
+    scene = make_real()
+    there = scene.spare()
+    scene.migrate(there, settings={"autostart": "off"}).complete(PATIENCE)
+    refused = resolve(scene.source)
+    assert refused.returncode == 1 and "may run at the destination" in refused.stderr
+    assert scene.source.qmp.status() == "postmigrate"
+    assert resolve(there).returncode == 1  # nor does the destination run by it
+    assert there.qmp.status() == "paused"
+    there.stop()
+    assert resolve(scene.source, "--take-back").returncode == 0
+    assert scene.source.qmp.status() == "running"
 
 
 @pytest.mark.parametrize("stage", ["attach", "iterate", "stop", "final", "device", "hand-over"])

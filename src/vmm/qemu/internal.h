@@ -86,6 +86,8 @@ int qemu_match(struct vmm *vmm, json_t *source, struct error *err);
 /* settings.c: capabilities and parameters of QEMU's own migration. apply() notes in the undo record what it finds, then
  * sets what differs from what godwit needs; restore() puts back what the record says. */
 int qemu_settings_apply(struct qemu *q, struct error *err);
+/* Fills the record as if apply() had run and had found QEMU's defaults. */
+int qemu_settings_assume(struct qemu *q, struct error *err);
 int qemu_settings_restore(struct qemu *q, struct error *err);
 int qemu_set_downtime_limit(struct qemu *q, int64_t ms, struct error *err);
 

@@ -186,7 +186,3 @@ struct vmm *vmm_qemu_open(const char *qmp_path, pid_t pid, struct error *err) {
     }
     return &q->vmm;
 }
-
-struct qmp *vmm_qemu_qmp(struct vmm *vmm) {
-    return qemu_of(vmm)->qmp;
-}

@@ -11,12 +11,10 @@
  * this process and in every process forked from it. Ended with vmm->ops->close(). */
 struct vmm *vmm_qemu_open(const char *qmp_path, pid_t pid, struct error *err);
 
-/* The connection, for commands about disks and vCPUs. Owned by `vmm`; the event callback is taken. */
-struct qmp *vmm_qemu_qmp(struct vmm *vmm);
-
-/* For `resolve`, when the process that prepared this source and its guardian are both gone and nobody knows what they
- * changed: assumes that the guest ran and that everything which looks as prepare() leaves it had QEMU's default. Then
- * ops->undo() works. */
-int vmm_qemu_assume_prepared(struct vmm *vmm, struct error *err);
+/* `godwit resolve`: for a source whose engine and guardian are both gone, so that nobody knows what they changed. What
+ * looks as prepare() leaves it is taken to have had QEMU's default. A migration that was under way is cancelled: it
+ * cannot have been handed over. One that was saved in full may have been: then the guest is let run here only with
+ * `take_back`, which is the operator's word that it does not and will not run at the destination. */
+int vmm_qemu_resolve(struct vmm *vmm, bool take_back, struct error *err);
 
 #endif

@@ -241,8 +241,7 @@ int qemu_settings_restore(struct qemu *q, struct error *err) {
     return result;
 }
 
-int vmm_qemu_assume_prepared(struct vmm *vmm, struct error *err) {
-    struct qemu *q = qemu_of(vmm);
+int qemu_settings_assume(struct qemu *q, struct error *err) {
     struct undo_record *u = q->undo;
     CLEANUP_JSON json_t *list = NULL;
     CLEANUP_JSON json_t *found = NULL;
@@ -262,8 +261,6 @@ int vmm_qemu_assume_prepared(struct vmm *vmm, struct error *err) {
     u->parameters.has_numbers = bandwidth == FREE_BANDWIDTH;
     u->parameters.max_bandwidth = DEFAULT_BANDWIDTH;
     u->parameters.downtime_limit = DOWNTIME_LIMIT;
-    u->side = VMM_SOURCE;
-    u->guest_ran = true;
-    undo_note(u, UNDO_CAPABILITIES | UNDO_PARAMETERS | UNDO_FD | UNDO_MIGRATION);
+    undo_note(u, UNDO_CAPABILITIES | UNDO_PARAMETERS);
     return 0;
 }
