@@ -3,13 +3,7 @@
 #ifndef GODWIT_TESTS_PLATFORM_SUPPORT_H
 #define GODWIT_TESTS_PLATFORM_SUPPORT_H
 
-/* cmocka wants these before it */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "../support/check.h"
 
 #include "attach/tracker.h"
 
@@ -19,14 +13,6 @@
 
 #define SMALL_PAGE UINT64_C(4096)
 #define HUGE_PAGE (UINT64_C(2) << 20)
-
-/* Ends the test as skipped and says why, on a line that a script can count. */
-#define SKIP(...)                                                                                                      \
-    do {                                                                                                               \
-        print_message("SKIP: " __VA_ARGS__);                                                                           \
-        print_message("\n");                                                                                           \
-        skip();                                                                                                        \
-    } while (0)
 
 /* For test functions: one for each kind of tracker out of `static void NAME(enum tracker_kind)`. */
 #define BOTH_KINDS(name)                                                                                               \
@@ -39,14 +25,6 @@
         name(TRACKER_SYNC);                                                                                            \
     }
 #define BOTH_TESTS(name) cmocka_unit_test(name##_async), cmocka_unit_test(name##_sync)
-
-/* Fails the test with the error's text unless `condition`. */
-#define assert_ok(condition, err)                                                                                      \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fail_msg("%s: %s", #condition, (err)->desc);                                                               \
-        }                                                                                                              \
-    } while (0)
 
 /* A process of ours that runs `run(opaque)` and ends; it dies with us. */
 pid_t child_start(void (*run)(void *opaque), void *opaque);

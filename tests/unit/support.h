@@ -3,13 +3,7 @@
 #ifndef GODWIT_TESTS_UNIT_SUPPORT_H
 #define GODWIT_TESTS_UNIT_SUPPORT_H
 
-/* cmocka wants these before it */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "../support/check.h"
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -20,22 +14,6 @@
 #include <string.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
-/* Ends the test as skipped and says why, on a line that a script can count. */
-#define SKIP(...)                                                                                                      \
-    do {                                                                                                               \
-        print_message("SKIP: " __VA_ARGS__);                                                                           \
-        print_message("\n");                                                                                           \
-        skip();                                                                                                        \
-    } while (0)
-
-/* Fails the test with the error's text unless `condition`. */
-#define assert_ok(condition, err)                                                                                      \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fail_msg("%s: %s", #condition, (err)->desc);                                                               \
-        }                                                                                                              \
-    } while (0)
 
 /* `call` must return -1 with an error of that class, whose text has `text` in it (NULL: any). Clears the error. */
 #define assert_refused(call, err, class_, text)                                                                        \
