@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stunt guest against itself: two of them, driven over QMP by hand, their RAM copied by hand.
 
-STUNT names the binary (default build/tests/stunt/stunt). STUNT_HUGE names a mounted hugetlbfs directory for the
-test that wants one.
+STUNT names the binary (default build/tests/stunt/stunt).
 """
 import json
 import os
@@ -579,36 +578,32 @@ def test_content_is_decided_by_the_seed(start):
     assert contents[0] == contents[1] != contents[2]
 
 
-@pytest.mark.skipif("STUNT_HUGE" not in os.environ, reason="STUNT_HUGE names no mounted hugetlbfs")
-def test_huge_pages(start):
-    folder = pathlib.Path(tempfile.mkdtemp(dir=os.environ["STUNT_HUGE"]))
-    try:
-        args = ["--fill", "50", "--load", "sweep,hot=2M,write=8,rate=64M"]
-        stunts = []
-        for name, more in ("source", []), ("target", ["--incoming", "defer", "-S"]):
-            stunts.append(start(name, "--ram", f"big,size=8M,path={folder / name}", *args, *more))
-        out, into = (stunt.connect() for stunt in stunts)
-        for qmp in out, into:
-            qmp.capabilities("x-ignore-shared")
-        state = [socket.socketpair(), socket.socketpair()]
-        out.wait_stamps(100)
-        out("getfd", [state[0][1].fileno()], fdname="s")
-        state[0][1].close()
-        out("stop")
-        shutil.copyfile(stunts[0].ram, stunts[1].ram)
-        copy_huge(folder / "source", folder / "target")
-        out("migrate", uri="fd:s")
-        into("getfd", [state[1][1].fileno()], fdname="s")
-        state[1][1].close()
-        into("migrate-incoming", uri="fd:s")
-        assert pump(state[0][0], state[1][0]) > 0
-        into.wait_migration("completed")
-        assert into("query-status")["status"] == "paused"
-        into("cont")
-        into.wait_stamps(100)
-        assert stunts[1].errors.read_text() == ""
-    finally:
-        shutil.rmtree(folder)
+def test_huge_pages(hugepages, start):
+    folder = pathlib.Path(hugepages(32 * MIB).directory)
+    args = ["--fill", "50", "--load", "sweep,hot=2M,write=8,rate=64M"]
+    stunts = []
+    for name, more in ("source", []), ("target", ["--incoming", "defer", "-S"]):
+        stunts.append(start(name, "--ram", f"big,size=8M,path={folder / name}", *args, *more))
+    out, into = (stunt.connect() for stunt in stunts)
+    for qmp in out, into:
+        qmp.capabilities("x-ignore-shared")
+    state = [socket.socketpair(), socket.socketpair()]
+    out.wait_stamps(100)
+    out("getfd", [state[0][1].fileno()], fdname="s")
+    state[0][1].close()
+    out("stop")
+    shutil.copyfile(stunts[0].ram, stunts[1].ram)
+    copy_huge(folder / "source", folder / "target")
+    out("migrate", uri="fd:s")
+    into("getfd", [state[1][1].fileno()], fdname="s")
+    state[1][1].close()
+    into("migrate-incoming", uri="fd:s")
+    assert pump(state[0][0], state[1][0]) > 0
+    into.wait_migration("completed")
+    assert into("query-status")["status"] == "paused"
+    into("cont")
+    into.wait_stamps(100)
+    assert stunts[1].errors.read_text() == ""
 
 
 def copy_huge(source, target):
