@@ -83,6 +83,7 @@ int destination_serve(const struct destination_config *config, json_t **report);
 /* Stages (stage.c). */
 int destination_inspect(struct destination *d, json_t *args, json_t *reply, struct error *err);
 int destination_attach(struct destination *d, json_t *args, json_t *reply, struct error *err);
+int destination_iterate(struct destination *d, json_t *args, json_t *reply, struct error *err);
 int destination_stop(struct destination *d, json_t *args, json_t *reply, struct error *err);
 int destination_final(struct destination *d, json_t *args, json_t *reply, struct error *err);
 int destination_device(struct destination *d, json_t *args, json_t *reply, struct error *err);

@@ -93,8 +93,8 @@ int destination_stop(struct destination *d, json_t *args, json_t *reply, struct 
     return d->vmm->ops->load_begin(d->vmm, vmm_end, err);
 }
 
-int destination_final(struct destination *d, json_t *args, json_t *reply, struct error *err) {
-    (void)reply;
+/* Waits until everything of the pass that the source names is in place. */
+static int wait_placed(struct destination *d, json_t *args, struct error *err) {
     json_int_t pass = json_integer_value(json_object_get(args, "pass"));
     if (pass < 1 || pass > UINT32_MAX) {
         return error_set(err, ERROR_PEER, "the source names the pass %lld, which cannot be", (long long)pass);
@@ -106,6 +106,17 @@ int destination_final(struct destination *d, json_t *args, json_t *reply, struct
         }
     }
     return placed < 0 ? -1 : 0;
+}
+
+/* Before the guest is stopped: what is still in the sockets' buffers would be placed while it stands still. */
+int destination_iterate(struct destination *d, json_t *args, json_t *reply, struct error *err) {
+    (void)reply;
+    return wait_placed(d, args, err);
+}
+
+int destination_final(struct destination *d, json_t *args, json_t *reply, struct error *err) {
+    (void)reply;
+    return wait_placed(d, args, err);
 }
 
 int destination_device(struct destination *d, json_t *args, json_t *reply, struct error *err) {

@@ -79,8 +79,15 @@ static int breathe(struct source *s, struct error *err) {
     return 0;
 }
 
+/* The source's sockets take a pass faster than the destination places it: waits until nothing of it is on the way. */
+static int wait_placed(struct source *s, struct error *err) {
+    json_t *args = json_pack("{s:I}", "pass", (json_int_t)ram_send_pass(s->send)->number);
+    return source_request(s, args, err) < 0 || source_await(s, REPLY_TIMEOUT, NULL, err) < 0 ? -1 : 0;
+}
+
 int source_iterate(struct source *s, struct error *err) {
     struct stop_rule rule = { .last = INT64_MAX / 2 };
+    bool placed = false;
     for (;;) {
         if (source_scan(s, err) < 0) {
             return -1;
@@ -89,7 +96,16 @@ int source_iterate(struct source *s, struct error *err) {
         int64_t forecast = s->pages_per_second > 0 ? (int64_t)(pages / s->pages_per_second * 1e9) : 0;
         forecast += s->scan_time; /* the last scan costs the same again, with the guest stopped */
         log_debug("scan %u: %.0f dirty pages, %.1f ms to send", s->status.passes, pages, (double)forecast / 1e6);
-        if (should_stop(&rule, forecast, downtime_limit(s))) {
+        bool stop = should_stop(&rule, forecast, downtime_limit(s));
+        if (stop && !placed) {
+            /* Once: from here on passes are small. The guest has run meanwhile, so look again. */
+            if (wait_placed(s, err) < 0) {
+                return -1;
+            }
+            placed = true;
+            continue;
+        }
+        if (stop) {
             /* These pages stay marked: the final pass sends them with those of the last scan, after the VMM itself has
              * drained its block I/O to stop the guest. */
             return 0;

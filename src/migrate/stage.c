@@ -11,7 +11,7 @@ const struct stage stages[] = {
     { "inspect", "setup", source_inspect, destination_inspect },
     { "attach", "setup", source_attach, destination_attach },
     { "ram-full", "active", source_ram_full, NULL },
-    { "iterate", "active", source_iterate, NULL },
+    { "iterate", "active", source_iterate, destination_iterate },
     { "stop", "active", source_stop, destination_stop },
     { "final", "pre-switchover", source_final, destination_final },
     { "device", "device", source_device, destination_device },

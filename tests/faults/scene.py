@@ -11,7 +11,7 @@ PATIENCE = 45  # seconds; only a hang takes so long
 # In order. At the beginning of each of these the guest is still the source's.
 STAGES = ["connect", "inspect", "attach", "ram-full", "iterate", "stop", "final", "device", "hand-over"]
 # Those of them for which the destination has a half.
-SERVED = ["inspect", "attach", "stop", "final", "device"]
+SERVED = ["inspect", "attach", "iterate", "stop", "final", "device"]
 TRACKERS = ["async", "sync"]
 # A stage is reached with the tracker at work from here on.
 TRACKED = STAGES[3:]
