@@ -7,6 +7,7 @@ import time
 from . import places, process
 from .qmp import Qmp
 from .serial import Serial
+from .vmm import Vmm
 
 MIB = 1 << 20
 KERNEL_ARGS = "quiet console=ttyS0 mitigations=off tsc=reliable no_timer_check"
@@ -19,7 +20,7 @@ Backend = collections.namedtuple("Backend", "id size path")
 Disk = collections.namedtuple("Disk", "path cache aio locking node", defaults=("none", "native", "off", "disk0"))
 
 
-class Guest:
+class Guest(Vmm):
     """One QEMU process. Use as a context manager, or call stop().
 
     It has two QMP sockets, since each takes one client at a time: `qmp_path` is for godwit, `qmp` is ours.
@@ -116,40 +117,16 @@ class Guest:
                 if time.monotonic() > deadline:
                     raise
 
-    def __enter__(self):
-        return self
-
     def __exit__(self, *exc):
         self.stop()
-
-    @property
-    def pid(self):
-        return self._child.pid
-
-    @property
-    def qmp(self):
-        """Our QMP connection."""
-        return self._qmp
 
     @property
     def serial(self):
         return self._serial
 
-    @property
-    def ram_paths(self):
-        return [b.path for b in self.backends]
-
-    def alive(self):
-        return self._child.poll() is None
-
     def wait_gone(self, timeout=30):
         """Waits until QEMU has ended by itself; its exit status."""
         return self._child.wait(timeout)
-
-    def log(self):
-        """What QEMU said on stdout and stderr."""
-        with open(self.log_path, encoding="utf-8", errors="replace") as file:
-            return file.read()
 
     def destination(self, directory=None, name=None, netns=None, disk=None, backends=None, **changes):
         """A second guest like this one that waits for a migration. It gets RAM files of its own, and the disk image
@@ -181,10 +158,3 @@ class Guest:
         for end in (self._serial, self._qmp):
             if end is not None:
                 end.close()
-
-    def remove(self):
-        """stop(), and the RAM files are deleted."""
-        self.stop()
-        for path in self.ram_paths:
-            if os.path.exists(path):
-                os.unlink(path)

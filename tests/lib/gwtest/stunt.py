@@ -7,9 +7,10 @@ import time
 from . import places, process
 from .qemu import MIB, Backend
 from .qmp import BriefQmp
+from .vmm import Vmm
 
 
-class Stunt:
+class Stunt(Vmm):
     """One stunt process. It has one QMP socket, `qmp_path`, that takes one client at a time: `qmp` connects for each
     command and waits while godwit has it. Use as a context manager, or call remove()."""
 
@@ -70,34 +71,12 @@ class Stunt:
         return type(self)(directory or self.directory, name=name, backends=backends, netns=netns, incoming=True,
                           **{**self._options, **changes})
 
-    def __enter__(self):
-        return self
-
     def __exit__(self, *exc):
         self.remove()
-
-    @property
-    def pid(self):
-        return self._child.pid
-
-    @property
-    def qmp(self):
-        return self._qmp
-
-    @property
-    def ram_paths(self):
-        return [b.path for b in self.backends]
-
-    def alive(self):
-        return self._child.poll() is None
 
     def exit_status(self):
         """3 when a page did not hold what was last written to it; None while it lives."""
         return self._child.poll()
-
-    def log(self):
-        with open(self.log_path, encoding="utf-8", errors="replace") as file:
-            return file.read()
 
     def stats(self):
         """What stunt-stats says now."""
@@ -114,10 +93,3 @@ class Stunt:
 
     def stop(self):
         process.kill(self._child)
-
-    def remove(self):
-        """stop(), and the RAM files are deleted."""
-        self.stop()
-        for path in self.ram_paths:
-            if os.path.exists(path):
-                os.unlink(path)
