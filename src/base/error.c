@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/error.h"
 
+#include "base/text.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -38,44 +40,6 @@ void error_clear(struct error *err) {
     err->desc[0] = '\0';
 }
 
-/* Bytes of the UTF-8 character at `s`; 0 when there is none: cut, too long a form, a surrogate, above U+10FFFF. */
-static size_t character_length(const unsigned char *s) {
-    if (s[0] < 0x80) {
-        return 1;
-    }
-    static const uint32_t least[] = { [2] = 0x80, [3] = 0x800, [4] = 0x10000 };
-    size_t length = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    uint32_t value = s[0] & (0x7fu >> length);
-    if (s[0] < 0xc0 || s[0] > 0xf7) {
-        return 0;
-    }
-    for (size_t i = 1; i < length; i++) {
-        if ((s[i] & 0xc0) != 0x80) {
-            return 0; /* this also stops at the end of the text */
-        }
-        value = value << 6 | (s[i] & 0x3f);
-    }
-    return value < least[length] || value > 0x10ffff || (value >= 0xd800 && value < 0xe000) ? 0 : length;
-}
-
-/* One line of UTF-8: whatever an untrusted party put into the text, and wherever it was cut to fit, no control
- * character reaches the terminal and the text can stand in a JSON report. */
-static void make_printable(char *text) {
-    unsigned char *s = (unsigned char *)text;
-    while (*s != '\0') {
-        size_t length = character_length(s);
-        if (length == 0) {
-            *s++ = '?';
-            continue;
-        }
-        bool control = s[0] < ' ' || s[0] == 0x7f || (s[0] == 0xc2 && s[1] < 0xa0);
-        if (control) {
-            memset(s, ' ', length);
-        }
-        s += length;
-    }
-}
-
 void error_fill(struct error *err, enum error_class class, const char *format, ...) {
     if (error_is_set(err)) {
         return;
@@ -84,7 +48,7 @@ void error_fill(struct error *err, enum error_class class, const char *format, .
     va_start(args, format);
     vsnprintf(err->desc, sizeof(err->desc), format, args);
     va_end(args);
-    make_printable(err->desc);
+    text_make_printable(err->desc);
     err->class = class;
 }
 
@@ -100,7 +64,7 @@ void error_fill_errno(struct error *err, enum error_class class, const char *for
     if (n >= 0 && (size_t)n < sizeof(err->desc)) {
         snprintf(err->desc + n, sizeof(err->desc) - (size_t)n, ": %s", strerror(saved));
     }
-    make_printable(err->desc);
+    text_make_printable(err->desc);
     err->class = class;
     errno = saved;
 }
@@ -115,6 +79,6 @@ void error_fill_prefix(struct error *err, const char *format, ...) {
     if (have < sizeof(text)) {
         snprintf(text + have, sizeof(text) - have, "%s", err->desc);
     }
-    make_printable(text);
+    text_make_printable(text);
     memcpy(err->desc, text, sizeof(text));
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/log.h"
 
+#include "base/text.h"
+
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -33,15 +35,6 @@ static void write_text(const char *text, size_t size, int patience_ms) {
 
 #define CLEAR_LINE "\r\033[K"
 
-/* Names of processes, words of a peer or of the VMM may be in it. */
-static void make_printable(char *text) {
-    for (; *text != '\0'; text++) {
-        if ((unsigned char)*text < ' ' || *text == 0x7f) {
-            *text = ' ';
-        }
-    }
-}
-
 void log_at(enum log_level level, const char *format, ...) {
     if (level > terminal.level) {
         return;
@@ -52,7 +45,7 @@ void log_at(enum log_level level, const char *format, ...) {
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    make_printable(text);
+    text_make_printable(text); /* names of processes, words of a peer or of the VMM may be in it */
     pthread_mutex_lock(&terminal.lock);
     int n = snprintf(line, sizeof(line), "%s%s: %s%s\n", terminal.progress_shown ? CLEAR_LINE : "", terminal.prefix,
                      tags[level], text);

@@ -7,7 +7,6 @@
 #include "base/log.h"
 #include "migrate/stage.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>

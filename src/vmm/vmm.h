@@ -99,9 +99,6 @@ struct vmm_ops {
     int (*drive)(struct vmm *vmm, struct error *err);
 };
 
-/* State shared with the guardian process: it lives in memory that survives the engine. */
-struct undo_record;
-
 struct vmm {
     const struct vmm_ops *ops;
     pid_t pid; /* the VMM's process; 0 for unknown */
