@@ -10,19 +10,26 @@
 #include <stdint.h>
 
 /* The numbers are on the wire. */
-enum codec_id { CODEC_NONE = 0, CODEC_LZ4 = 1, CODEC_COUNT };
+enum codec_id { CODEC_NONE = 0, CODEC_LZ4 = 1, CODEC_ZSTD = 2, CODEC_DEFLATE = 3, CODEC_COUNT };
 
+/* Encoders and decoders have a state that one thread uses at a time. A codec that needs none returns some non-NULL
+ * pointer. *_new() gives NULL when there is no memory; *_free() takes NULL. */
 struct codec_ops {
     const char *name;
     enum codec_id id;
-    /* One encoder for each sending thread: created, used and freed by it. NULL when there is no memory. */
+    /* The codec's own parameter; `encode` takes any value and treats what lies outside as the nearest one inside. */
+    int level_min, level_max, level_default;
+
     void *(*encoder_new)(void);
     void (*encoder_free)(void *encoder);
     /* Returns the size of the result, or 0 when it does not fit into `capacity`: the caller passes a capacity below
-     * `size`, so that what does not shrink goes uncompressed. `level` is the codec's own parameter. */
+     * `size`, so that what does not shrink goes uncompressed. */
     size_t (*encode)(void *encoder, const uint8_t *in, size_t size, uint8_t *out, size_t capacity, int level);
-    /* Must yield exactly `size` bytes; 0, or -1 when it would not. Safe on any input. Any thread, no state. */
-    int (*decode)(const uint8_t *in, size_t in_size, uint8_t *out, size_t size);
+
+    void *(*decoder_new)(void);
+    void (*decoder_free)(void *decoder);
+    /* Must yield exactly `size` bytes; 0, or -1 when it would not. Safe on any input, whatever came before it. */
+    int (*decode)(void *decoder, const uint8_t *in, size_t in_size, uint8_t *out, size_t size);
 };
 
 /* The codec of that wire number or name, or NULL. CODEC_NONE has no ops. */
@@ -31,5 +38,7 @@ const struct codec_ops *codec_by_name(const char *name);
 const char *codec_name(unsigned id);
 
 extern const struct codec_ops codec_lz4;
+extern const struct codec_ops codec_zstd;
+extern const struct codec_ops codec_deflate;
 
 #endif

@@ -14,7 +14,18 @@ static size_t lz4_encode(void *encoder, const uint8_t *in, size_t size, uint8_t 
     return n > 0 ? (size_t)n : 0;
 }
 
-static int lz4_decode(const uint8_t *in, size_t in_size, uint8_t *out, size_t size) {
+/* Decoding needs no state; this stands for one. */
+static void *lz4_decoder_new(void) {
+    static char nothing;
+    return &nothing;
+}
+
+static void lz4_decoder_free(void *decoder) {
+    (void)decoder;
+}
+
+static int lz4_decode(void *decoder, const uint8_t *in, size_t in_size, uint8_t *out, size_t size) {
+    (void)decoder;
     int n = LZ4_decompress_safe((const char *)in, (char *)out, (int)in_size, (int)size);
     return n >= 0 && (size_t)n == size ? 0 : -1;
 }
@@ -22,8 +33,13 @@ static int lz4_decode(const uint8_t *in, size_t in_size, uint8_t *out, size_t si
 const struct codec_ops codec_lz4 = {
     .name = "lz4",
     .id = CODEC_LZ4,
+    .level_min = 1,
+    .level_max = 65537,
+    .level_default = 1,
     .encoder_new = lz4_encoder_new,
     .encoder_free = free,
     .encode = lz4_encode,
+    .decoder_new = lz4_decoder_new,
+    .decoder_free = lz4_decoder_free,
     .decode = lz4_decode,
 };

@@ -54,7 +54,7 @@ static int read_pages(struct receive_channel *c, const struct frame *f, struct e
     if (delay > 0) {
         clock_sleep(delay * CLOCK_MS);
     }
-    if (codec != NULL && codec->decode(c->encoded, f->payload, c->pages, raw) < 0) {
+    if (codec != NULL && codec->decode(codec->decoder_new(), c->encoded, f->payload, c->pages, raw) < 0) {
         return error_set(err, ERROR_CORRUPT, "a batch of pass %u does not decode as %s: it was damaged on its way",
                          f->pass, codec->name);
     }

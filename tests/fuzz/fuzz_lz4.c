@@ -9,7 +9,7 @@ static void decode(const uint8_t *data, size_t size, size_t want) {
     uint8_t *in = copy_of(data, size), *out = malloc(want + GUARD);
     MUST(out != NULL);
     memset(out, 0xa5, want + GUARD);
-    codec_lz4.decode(in, size, out, want);
+    codec_lz4.decode(codec_lz4.decoder_new(), in, size, out, want);
     for (size_t i = 0; i < GUARD; i++) {
         MUST(out[want + i] == 0xa5);
     }
@@ -24,7 +24,7 @@ static void round_trip(const uint8_t *data, size_t size) {
     size_t n = codec_lz4.encode(encoder, data, size, out, size - size / 16, 1);
     if (n > 0) {
         MUST(n <= size - size / 16);
-        MUST(codec_lz4.decode(out, n, back, size) == 0);
+        MUST(codec_lz4.decode(codec_lz4.decoder_new(), out, n, back, size) == 0);
         MUST(memcmp(back, data, size) == 0);
     }
     codec_lz4.encoder_free(encoder);

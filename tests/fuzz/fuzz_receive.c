@@ -58,7 +58,7 @@ static size_t make_payload(struct input *in, unsigned item, struct frame *f, uin
         const struct codec_ops *codec = codec_by_id(f->codec);
         const uint8_t *pages = payload;
         size = codec == NULL ? n : size;
-        if (codec != NULL && codec->decode(payload, n, raw, size) == 0) {
+        if (codec != NULL && codec->decode(codec->decoder_new(), payload, n, raw, size) == 0) {
             pages = raw;
         }
         XXH128_hash_t digest = XXH3_128bits(pages, codec != NULL && pages == payload ? 0 : size);

@@ -66,7 +66,7 @@ static void round_trip(const struct codec_ops *codec, void *encoder, enum conten
         assert_int_equal(n, 0);
     }
     if (n > 0) {
-        assert_int_equal(codec->decode(out.data, n, back.data, size), 0);
+        assert_int_equal(codec->decode(codec->decoder_new(), out.data, n, back.data, size), 0);
         assert_memory_equal(back.data, in, size);
         guarded_check(&back);
     }
@@ -104,7 +104,7 @@ static void every_level_decodes(void **state) {
         size_t n = codec_lz4.encode(encoder, in, sizeof(in), out, sizeof(in), levels[i]);
         assert_true(n > 0 || levels[i] > 8); /* the fastest ones may find nothing at all */
         if (n > 0) {
-            assert_int_equal(codec_lz4.decode(out, n, back, sizeof(back)), 0);
+            assert_int_equal(codec_lz4.decode(codec_lz4.decoder_new(), out, n, back, sizeof(back)), 0);
             assert_memory_equal(back, in, sizeof(in));
         }
     }
@@ -130,7 +130,7 @@ static int decode_copy(const struct codec_ops *codec, const uint8_t *in, size_t 
     assert_non_null(copy);
     memcpy(copy, in, n);
     struct guarded out = guarded_new(size);
-    int rc = codec->decode(copy, n, out.data, size);
+    int rc = codec->decode(codec->decoder_new(), copy, n, out.data, size);
     guarded_check(&out);
     free(out.all);
     free(copy);
