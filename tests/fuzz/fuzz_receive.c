@@ -135,7 +135,7 @@ static int model_pages(struct model *m, const struct frame *f, const struct fram
     static uint8_t raw[BATCH * FRAME_PAGE_SIZE];
     size_t size = (size_t)f->pages * FRAME_PAGE_SIZE;
     if (f->codec == CODEC_LZ4) {
-        if (codec_lz4.decode(payload, f->payload, raw, size) < 0) {
+        if (codec_lz4.decode(codec_lz4.decoder_new(), payload, f->payload, raw, size) < 0) {
             return -1;
         }
     } else if (f->codec == CODEC_NONE && f->payload == size) {
