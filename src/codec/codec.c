@@ -5,6 +5,8 @@
 
 static const struct codec_ops *const codecs[CODEC_COUNT] = {
     [CODEC_LZ4] = &codec_lz4,
+    [CODEC_ZSTD] = &codec_zstd,
+    [CODEC_DEFLATE] = &codec_deflate,
 };
 
 const struct codec_ops *codec_by_id(unsigned id) {
