@@ -15,7 +15,7 @@ help:
 	@echo 'make build        $(BUILD)/godwit'
 	@echo 'make sanitize     unit tests and smoke tests under Address-, UB- and ThreadSanitizer'
 	@echo 'make analyze      clang-tidy and cppcheck;  make style: formatting and the rules of the tree'
-	@echo 'make fuzz         the fuzz targets, for a short while'
+	@echo 'make fuzz         10 million inputs to each decoder of what comes over the network: an hour or two'
 	@echo 'make bench        the comparison with stock QEMU'
 	@echo 'make soak         migrations to and fro for a long while'
 	@echo 'make test-clean   make test in a clean Debian 12 root;  make test-trixie: in Debian 13'
@@ -69,7 +69,7 @@ sanitize-asan sanitize-tsan: sanitize-%: compile build-%/build.ninja
 		$(NO_ASLR) scripts/run-tests --builddir build-$* --slow 5 --only meson --only pytest -- -m smoke tests
 
 fuzz: deps-test
-	tests/fuzz/run
+	tests/fuzz/run --campaign
 
 bench: deps-test
 	@$(MAKE) --no-print-directory compile
