@@ -12,5 +12,6 @@ int cmd_status(int argc, char **argv);
 int cmd_set(int argc, char **argv);
 int cmd_cancel(int argc, char **argv);
 int cmd_resolve(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
 
 #endif

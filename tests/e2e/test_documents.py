@@ -9,8 +9,8 @@ import pytest
 from gwtest import places
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PAGES = {"send": "godwit-send", "receive": "godwit-receive", "probe": "godwit-probe", "status": "godwit-status",
-         "set": "godwit-status", "cancel": "godwit-status", "resolve": "godwit-resolve"}
+PAGES = {"send": "godwit-send", "receive": "godwit-receive", "probe": "godwit-probe", "bench": "godwit-bench",
+         "status": "godwit-status", "set": "godwit-status", "cancel": "godwit-status", "resolve": "godwit-resolve"}
 
 
 def text_of(*path):

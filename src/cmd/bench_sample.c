@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cmd/bench_sample.h"
+
+#include "base/cleanup.h"
+#include "ram/zero.h"
+#include "vmm/qemu/qemu.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+/* Files whose contents make one memory, in this order. */
+struct source {
+    int fd;
+    uint64_t size;
+};
+
+/* Reads `size` bytes at `at` of the whole memory. */
+static int read_memory(const struct source *sources, uint64_t at, uint8_t *to, uint64_t size, struct error *err) {
+    while (at >= sources->size) {
+        at -= sources->size;
+        sources++;
+    }
+    while (size > 0) {
+        uint64_t here = sources->size - at < size ? sources->size - at : size;
+        ssize_t n = here > 0 ? pread(sources->fd, to, here, (off_t)at) : 0;
+        if (n < 0 && errno != EINTR) {
+            return error_errno(err, ERROR_SYSTEM, "cannot read the memory");
+        }
+        if (n == 0 && here > 0) {
+            return error_set(err, ERROR_SYSTEM, "the memory became shorter while it was read");
+        }
+        if (n > 0) {
+            to += n;
+            size -= (uint64_t)n;
+            at += (uint64_t)n;
+        }
+        if (at == sources->size) {
+            at = 0;
+            sources++;
+        }
+    }
+    return 0;
+}
+
+/* Takes the pages at `from` into the sample that are not zero; `from` is at or behind the end of what is in it. */
+static void take_pages(struct bench_sample *s, const uint8_t *from, uint64_t pages) {
+    for (uint64_t i = 0; i < pages; i++) {
+        const uint8_t *page = from + i * BENCH_PAGE;
+        s->pages++;
+        if (is_zero(page, BENCH_PAGE)) {
+            s->zero++;
+            continue;
+        }
+        uint8_t *to = s->data + (bench_sample_used(s) - 1) * BENCH_PAGE;
+        if (to != page) {
+            memmove(to, page, BENCH_PAGE);
+        }
+    }
+}
+
+static int sample(struct bench_sample *s, const struct source *sources, uint64_t limit, unsigned piece,
+                  struct error *err) {
+    uint64_t pages = s->memory / BENCH_PAGE, pieces = (pages + piece - 1) / piece;
+    uint64_t wanted = limit / BENCH_PAGE / piece;
+    wanted = wanted == 0 ? 1 : wanted > pieces ? pieces : wanted;
+    s->capacity = wanted * piece * BENCH_PAGE;
+    s->data = mmap(NULL, s->capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (s->data == MAP_FAILED) {
+        s->data = NULL;
+        return error_errno(err, ERROR_SYSTEM, "no memory for a sample of %llu bytes: ask for less with --size",
+                           (unsigned long long)s->capacity);
+    }
+    for (uint64_t i = 0; i < wanted; i++) {
+        /* i * pieces / wanted, without an overflow for any memory that there is */
+        uint64_t first = (pieces / wanted * i + pieces % wanted * i / wanted) * piece;
+        uint64_t n = pages - first < piece ? pages - first : piece;
+        uint8_t *to = s->data + bench_sample_used(s) * BENCH_PAGE;
+        if (read_memory(sources, first * BENCH_PAGE, to, n * BENCH_PAGE, err) < 0) {
+            return -1;
+        }
+        take_pages(s, to, n);
+    }
+    return 0;
+}
+
+int bench_sample_file(struct bench_sample *s, const char *path, uint64_t limit, unsigned piece, struct error *err) {
+    struct stat st;
+    CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    *s = (struct bench_sample){ 0 };
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        return error_errno(err, ERROR_SYSTEM, "cannot open %s", path);
+    }
+    off_t size = S_ISREG(st.st_mode) || S_ISBLK(st.st_mode) ? lseek(fd, 0, SEEK_END) : -1;
+    if (size < 0) {
+        return error_set(err, ERROR_SYSTEM, "%s is no file that can be read at any place: save the memory into a file",
+                         path);
+    }
+    if ((uint64_t)size < BENCH_PAGE) {
+        return error_set(err, ERROR_SYSTEM, "%s has less than a page of %u bytes: give a file with guest memory", path,
+                         BENCH_PAGE);
+    }
+    struct source source = { fd, (uint64_t)size };
+    s->memory = (uint64_t)size;
+    return sample(s, &source, limit, piece, err) < 0 ? error_prefix(err, "%s: ", path) : 0;
+}
+
+static void close_sources(struct source *sources, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        close(sources[i].fd);
+    }
+    free(sources);
+}
+
+/* The guest's RAM files, as descriptors of our own. *count is right after a failure too. */
+static struct source *open_guest(const char *qmp_path, size_t *count, struct error *err) {
+    struct vmm *vmm = vmm_qemu_open(qmp_path, 0, err);
+    struct source *sources = NULL;
+    *count = 0;
+    if (vmm == NULL) {
+        return NULL;
+    }
+    if (vmm->ops->inspect(vmm, VMM_SOURCE, err) == 0) {
+        sources = calloc(vmm->ram_count + 1, sizeof(*sources));
+        for (size_t i = 0; sources != NULL && i < vmm->ram_count; i++) {
+            int fd = fcntl(vmm->ram[i].fd, F_DUPFD_CLOEXEC, 0);
+            if (fd < 0) {
+                error_errno(err, ERROR_SYSTEM, "cannot open the RAM back end %s", vmm->ram[i].id);
+                break;
+            }
+            sources[(*count)++] = (struct source){ fd, vmm->ram[i].size };
+        }
+        if (sources == NULL) {
+            error_errno(err, ERROR_SYSTEM, "no memory");
+        }
+    }
+    vmm->ops->close(vmm);
+    return sources;
+}
+
+int bench_sample_guest(struct bench_sample *s, const char *qmp_path, uint64_t limit, unsigned piece,
+                       struct error *err) {
+    size_t count;
+    *s = (struct bench_sample){ 0 };
+    struct source *sources = open_guest(qmp_path, &count, err);
+    for (size_t i = 0; i < count; i++) {
+        s->memory += sources[i].size;
+    }
+    int rc = error_is_set(err) ? -1 : sample(s, sources, limit, piece, err);
+    close_sources(sources, count);
+    return rc;
+}
+
+void bench_sample_free(struct bench_sample *s) {
+    if (s->data != NULL) {
+        munmap(s->data, s->capacity);
+        s->data = NULL;
+    }
+}
