@@ -22,6 +22,10 @@ int64_t clock_cpu(void) {
     return read_clock(CLOCK_PROCESS_CPUTIME_ID);
 }
 
+int64_t clock_thread_cpu(void) {
+    return read_clock(CLOCK_THREAD_CPUTIME_ID);
+}
+
 void clock_sleep(int64_t ns) {
     struct timespec t = { .tv_sec = ns / CLOCK_S, .tv_nsec = ns % CLOCK_S };
     while (clock_nanosleep(CLOCK_MONOTONIC, 0, &t, &t) == EINTR) {

@@ -10,6 +10,8 @@ int64_t clock_now(void);
 int64_t clock_wall(void);
 /* CPU time of this process, all threads, in nanoseconds. */
 int64_t clock_cpu(void);
+/* CPU time of the calling thread. */
+int64_t clock_thread_cpu(void);
 void clock_sleep(int64_t ns);
 
 #define CLOCK_MS INT64_C(1000000)

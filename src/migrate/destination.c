@@ -75,6 +75,9 @@ int destination_poll(struct destination *d, int fd, int64_t timeout_ns, struct e
     if (p[4].revents != 0 && ram_receive_poll(d->receive, 0, err) < 0) {
         return -1;
     }
+    if (p[4].revents != 0 && destination_tell_rejections(d, err) < 0) {
+        return -1;
+    }
     if (p[1].revents != 0 && take_messages(d, err) < 0) {
         return -1;
     }
@@ -102,18 +105,23 @@ static int serve_stage(struct destination *d, const struct stage *stage, json_t 
     return rc;
 }
 
-/* Stages come in the order of the table, each once: whatever else the peer asks for is refused. */
+/* The stage that may come: the next one of the table, or the last one again where the table says so. */
+static bool is_due(const struct destination *d, int i) {
+    int next = d->stage + 1;
+    while (next < (int)stage_count && stages[next].destination == NULL) {
+        next++;
+    }
+    return i == next || (i >= 0 && i == d->stage && stages[i].repeats);
+}
+
+/* Stages come in the order of the table: whatever else the peer asks for is refused. */
 static int serve_request(struct destination *d, struct error *err) {
     json_t *request = d->request;
     d->request = NULL;
     const char *name = json_string_value(json_object_get(request, "stage"));
     int i = name != NULL ? stage_find(name) : -1;
-    int next = d->stage + 1;
-    while (next < (int)stage_count && stages[next].destination == NULL) {
-        next++;
-    }
     int rc;
-    if (i < 0 || i != next) {
+    if (i < 0 || !is_due(d, i)) {
         rc = error_set(err, ERROR_PEER, "the source asks for the stage '%.32s', which is not the one that comes next",
                        name ? name : "(none)");
     } else {

@@ -65,6 +65,7 @@ struct destination {
     json_t *request; /* taken from the link, not yet served */
 
     struct ram ram;
+    struct digest_key key;
     struct ram_receive *receive;
     struct relay relay;
 
@@ -79,6 +80,9 @@ struct destination {
 
 /* Serves one migration. Returns the exit status (0, 1, 3) and the report of --json in *report. */
 int destination_serve(const struct destination_config *config, json_t **report);
+
+/* destination_stages.c: tells the source of batches that could not be placed. */
+int destination_tell_rejections(struct destination *d, struct error *err);
 
 /* Stages (stage.c). */
 int destination_inspect(struct destination *d, json_t *args, json_t *reply, struct error *err);

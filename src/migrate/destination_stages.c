@@ -54,6 +54,13 @@ static int open_ram(struct destination *d, struct error *err) {
     return 0;
 }
 
+/* Decoding is several times as fast as compressing, and its threads share the placing, which the kernel bounds. */
+static unsigned decode_threads(const struct destination *d) {
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    int64_t set = d->params.value[PARAM_DECOMPRESS_THREADS];
+    return set != PARAM_AUTO ? (unsigned)set : cpus < 1 ? 1 : cpus < 4 ? (unsigned)cpus : 4;
+}
+
 int destination_attach(struct destination *d, json_t *args, json_t *reply, struct error *err) {
     (void)reply;
     json_int_t channels = json_integer_value(json_object_get(args, "channels"));
@@ -61,12 +68,19 @@ int destination_attach(struct destination *d, json_t *args, json_t *reply, struc
         return error_set(err, ERROR_PEER, "the source wants %lld channels; 1..%d are possible", (long long)channels,
                          DESTINATION_CHANNELS);
     }
+    if (digest_key_parse(&d->key, json_string_value(json_object_get(args, "digest-key"))) < 0) {
+        return error_set(err, ERROR_PEER, "the source sends no key for digests");
+    }
     if (wait_for_channels(d, (unsigned)channels, err) < 0 || open_ram(d, err) < 0) {
         return -1;
     }
     d->attached = true;
-    d->receive =
-        ram_receive_open(&d->ram, d->channels, d->channel_count, (unsigned)d->params.value[PARAM_PAGES_PER_BATCH], err);
+    struct ram_receive_config config = { .channels = d->channel_count,
+                                         .decode_threads = decode_threads(d),
+                                         .pages_per_batch = (unsigned)d->params.value[PARAM_PAGES_PER_BATCH],
+                                         .conns = d->channels,
+                                         .key = &d->key };
+    d->receive = ram_receive_open(&d->ram, &config, err);
     return d->receive != NULL ? 0 : -1;
 }
 
@@ -93,7 +107,26 @@ int destination_stop(struct destination *d, json_t *args, json_t *reply, struct 
     return d->vmm->ops->load_begin(d->vmm, vmm_end, err);
 }
 
-/* Waits until everything of the pass that the source names is in place. */
+int destination_tell_rejections(struct destination *d, struct error *err) {
+    struct ram_rejection *n;
+    while (d->receive != NULL && (n = ram_receive_take_rejection(d->receive)) != NULL) {
+        CLEANUP_FREE struct ram_rejection *taken = n;
+        json_t *runs = json_array();
+        for (uint32_t i = 0; i < taken->runs; i++) {
+            json_array_append_new(runs, json_integer((json_int_t)taken->run[i].first));
+            json_array_append_new(runs, json_integer((json_int_t)taken->run[i].count));
+        }
+        log_debug("a batch that device %u of the source made is spoiled", taken->device);
+        json_t *message = json_pack("{s:s, s:i, s:i, s:o}", "type", "rejected", "block", (int)taken->block, "device",
+                                    (int)taken->device, "runs", runs);
+        if (link_send(d->link, message, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Waits until everything of the pass that the source names is in place, or the source was told what is not. */
 static int wait_placed(struct destination *d, json_t *args, struct error *err) {
     json_int_t pass = json_integer_value(json_object_get(args, "pass"));
     if (pass < 1 || pass > UINT32_MAX) {
@@ -105,7 +138,7 @@ static int wait_placed(struct destination *d, json_t *args, struct error *err) {
             return -1;
         }
     }
-    return placed < 0 ? -1 : 0;
+    return placed < 0 ? -1 : destination_tell_rejections(d, err);
 }
 
 /* Before the guest is stopped: what is still in the sockets' buffers would be placed while it stands still. */
@@ -122,6 +155,10 @@ int destination_final(struct destination *d, json_t *args, json_t *reply, struct
 int destination_device(struct destination *d, json_t *args, json_t *reply, struct error *err) {
     (void)args;
     (void)reply;
+    if (ram_receive_rejected(d->receive) > 0) {
+        return error_set(err, ERROR_PEER,
+                         "the source goes on although pages are missing that were spoiled on its side");
+    }
     if (d->vmm->ops->wait_loaded(d->vmm, LOAD_TIMEOUT, err) < 0) {
         return -1;
     }

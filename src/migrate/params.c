@@ -2,6 +2,7 @@
 #include "migrate/params.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,17 +15,21 @@ enum agreement {
 };
 
 static const char *const on_off[] = { "off", "on", NULL };
-static const char *const compressions[] = { "auto", "none", "lz4", NULL };
+static const char *const compressions[] = { "auto", "none", "lz4", "zstd", "deflate", "qat", NULL };
+static const char *const bypasses[] = { "auto", "off", NULL };
 static const char *const trackers[] = { "auto", "async", "sync", NULL };
 
 struct param_row {
     const char *name;
-    const char *const *words; /* for enums: the value is the index */
-    int64_t min, max, otherwise;
+    const char *const *words;    /* for enums: the value is the index */
+    int64_t min, max, otherwise; /* `otherwise` PARAM_AUTO: the word "auto" is a value */
     enum agreement agreement;
     bool live;
     const char *help;
+    size_t text; /* where the text is in struct params; 0: it is a number */
 };
+
+#define AUTO PARAM_AUTO
 
 static const struct param_row table[PARAM_COUNT] = {
     [PARAM_DOWNTIME_LIMIT] = { "downtime-limit", NULL, 0, 2000000, 300, STRICTER, true,
@@ -35,10 +40,37 @@ static const struct param_row table[PARAM_COUNT] = {
                          "connections that carry RAM; 0: 4 or the number of CPUs, whichever is less" },
     [PARAM_PAGES_PER_BATCH] = { "pages-per-batch", NULL, 1, 1024, 128, STRICTER, false,
                                 "pages of 4 KiB that are compressed and sent as one unit" },
-    [PARAM_COMPRESSION] = { "compression", compressions, 0, 2, 0, SOURCE_SAYS, true,
+    [PARAM_COMPRESSION] = { "compression", compressions, 0, 5, 0, SOURCE_SAYS, true,
                             "auto chooses for each batch what is in place soonest" },
     [PARAM_LZ4_ACCELERATION] = { "lz4-acceleration", NULL, 1, 65537, 1, SOURCE_SAYS, true,
                                  "higher is faster and compresses less" },
+    [PARAM_ZSTD_LEVEL] = { "zstd-level", NULL, -50, 19, 1, SOURCE_SAYS, true,
+                           "for compression=zstd; higher is slower and compresses more" },
+    [PARAM_DEFLATE_LEVEL] = { "deflate-level", NULL, 0, 3, 1, SOURCE_SAYS, true,
+                              "for compression=deflate, and for accelerators" },
+    [PARAM_COMPRESS_THREADS] = { "compress-threads", NULL, 1, 64, AUTO, SOURCE_ONLY, false,
+                                 "threads that gather and compress; auto follows the host's load" },
+    [PARAM_DECOMPRESS_THREADS] = { "decompress-threads", NULL, 1, 64, AUTO, DESTINATION_SAYS, false,
+                                   "threads that decompress and place; auto follows the number of CPUs" },
+    [PARAM_BYPASS_COMPRESSION] = { "bypass-compression", bypasses, 0, 1, 0, SOURCE_SAYS, true,
+                                   "auto sends batches that look incompressible as they are; off tries each" },
+    [PARAM_XBZRLE_CACHE_SIZE] = { "xbzrle-cache-size", NULL, 0, INT64_MAX, AUTO, SOURCE_ONLY, true,
+                                  "bytes for last sent versions of pages, to send changes only; 0: none" },
+    [PARAM_PAGE_DIGESTS] = { "page-digests", on_off, 0, 1, 1, SOURCE_ONLY, false,
+                             "on sends no page again that was written with the same content" },
+    [PARAM_ZERO_PAGE_DETECTION] = { "zero-page-detection", on_off, 0, 1, 1, SOURCE_ONLY, true,
+                                    "on sends pages full of zeros as a word" },
+    [PARAM_ACCEL_DEVICES] = { "accel-devices", NULL, 0, 0, 0, SOURCE_ONLY, false,
+                              "accelerators, separated by commas: qat, emulated:PATH",
+                              offsetof(struct params, accel_devices) },
+    [PARAM_ACCEL_INSTANCES] = { "accel-instances", NULL, 1, 64, AUTO, SOURCE_ONLY, false,
+                                "queues on each accelerator" },
+    [PARAM_CPU_BUDGET] = { "cpu-budget", NULL, 1, 100000, AUTO, SOURCE_ONLY, true,
+                           "percent of one CPU that the engine may use; auto: what the host has idle" },
+    [PARAM_CPU_AFFINITY] = { "cpu-affinity", NULL, 0, 0, 0, SOURCE_ONLY, true, "CPUs of the engine, as in 0-3,8",
+                             offsetof(struct params, cpu_affinity) },
+    [PARAM_MEMORY_BUDGET] = { "memory-budget", NULL, 0, INT64_MAX, AUTO, SOURCE_ONLY, true,
+                              "bytes for digests and last sent versions; auto follows the host's free memory" },
     [PARAM_TRACKER] = { "tracker", trackers, 0, 2, 0, SOURCE_ONLY, false,
                         "how writes of the guest are seen; auto: the best that the kernel has" },
     [PARAM_LINK_TIMEOUT] = { "link-timeout", NULL, 2, 3600, 10, STRICTER, false,
@@ -49,10 +81,21 @@ static const struct param_row table[PARAM_COUNT] = {
                             "on ends the source QEMU after completion" },
 };
 
+static char *text_of(struct params *p, const struct param_row *row) {
+    return (char *)p + row->text;
+}
+
+static const char *text_in(const struct params *p, const struct param_row *row) {
+    return (const char *)p + row->text;
+}
+
 void params_init(struct params *p) {
     for (size_t i = 0; i < PARAM_COUNT; i++) {
         p->value[i] = table[i].otherwise;
         p->set[i] = false;
+        if (table[i].text != 0) {
+            strcpy(text_of(p, &table[i]), "auto");
+        }
     }
 }
 
@@ -67,11 +110,16 @@ static const struct param_row *find(const char *name, size_t length) {
 
 /* "auto, none, lz4" or "0..2000000". */
 static const char *range_text(const struct param_row *row, char *text, size_t size) {
+    const char *automatic = row->otherwise == AUTO ? "auto, " : "";
+    if (row->text != 0) {
+        snprintf(text, size, "auto, or a list of up to %d characters", PARAM_TEXT_SIZE - 1);
+        return text;
+    }
     if (row->words == NULL) {
         if (row->max == INT64_MAX) {
-            snprintf(text, size, "%lld or more", (long long)row->min);
+            snprintf(text, size, "%s%lld or more", automatic, (long long)row->min);
         } else {
-            snprintf(text, size, "%lld..%lld", (long long)row->min, (long long)row->max);
+            snprintf(text, size, "%s%lld..%lld", automatic, (long long)row->min, (long long)row->max);
         }
         return text;
     }
@@ -89,29 +137,38 @@ static int out_of_range(const struct param_row *row, const char *value, struct e
                      range_text(row, range, sizeof(range)));
 }
 
-/* Digits with an optional K, M or G. */
+/* A number with an optional K, M or G. */
 static bool parse_number(const char *text, int64_t *value) {
     char *end;
-    if (*text < '0' || *text > '9') { /* strtoll would take blanks and a sign */
+    const char *digits = *text == '-' ? text + 1 : text;
+    if (*digits < '0' || *digits > '9') { /* strtoll would take blanks and a plus */
         return false;
     }
     errno = 0;
     long long n = strtoll(text, &end, 10);
-    if (errno != 0) {
+    if (errno != 0 || (n == 0 && digits != text)) {
         return false;
     }
     int shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
     if (shift != 0) {
         end++;
     }
-    if (*end != '\0' || n > INT64_MAX >> shift) {
+    if (*end != '\0' || n > INT64_MAX >> shift || n < INT64_MIN >> shift) {
         return false;
     }
-    *value = (int64_t)n << shift;
+    *value = (int64_t)n * (INT64_C(1) << shift);
     return true;
 }
 
 static int parse_value(const struct param_row *row, const char *text, int64_t *value, struct error *err) {
+    if (row->text != 0) {
+        *value = 0;
+        return strlen(text) < PARAM_TEXT_SIZE ? 0 : out_of_range(row, "(a longer text)", err);
+    }
+    if (row->otherwise == AUTO && strcmp(text, "auto") == 0) {
+        *value = AUTO;
+        return 0;
+    }
     if (row->words != NULL) {
         for (int64_t i = 0; row->words[i] != NULL; i++) {
             if (strcmp(row->words[i], text) == 0) {
@@ -125,6 +182,14 @@ static int parse_value(const struct param_row *row, const char *text, int64_t *v
         return out_of_range(row, text, err);
     }
     return 0;
+}
+
+static void set_value(struct params *p, size_t i, int64_t value, const char *text) {
+    p->value[i] = value;
+    p->set[i] = true;
+    if (table[i].text != 0) {
+        snprintf(text_of(p, &table[i]), PARAM_TEXT_SIZE, "%s", text != NULL ? text : "");
+    }
 }
 
 int params_set(struct params *p, const char *assignment, struct error *err) {
@@ -142,8 +207,7 @@ int params_set(struct params *p, const char *assignment, struct error *err) {
     if (parse_value(row, eq + 1, &value, err) < 0) {
         return -1;
     }
-    p->value[i] = value;
-    p->set[i] = true;
+    set_value(p, i, value, eq + 1);
     return 0;
 }
 
@@ -155,7 +219,7 @@ static int parse_json_value(const struct param_row *row, json_t *json, int64_t *
         *value = json_is_true(json);
         return 0;
     }
-    if (!json_is_integer(json) || row->words != NULL) {
+    if (!json_is_integer(json) || row->words != NULL || row->text != 0) {
         return out_of_range(row, "(another type)", err);
     }
     char text[32];
@@ -178,13 +242,31 @@ int params_set_json(struct params *p, json_t *object, bool live, struct error *e
         if (live && !row->live) {
             return error_set(err, ERROR_USAGE, "%s cannot be changed while the migration runs", name);
         }
-        if (parse_json_value(row, json, &next.value[row - table], err) < 0) {
+        int64_t value = 0;
+        if (parse_json_value(row, json, &value, err) < 0) {
             return -1;
         }
-        next.set[row - table] = true;
+        set_value(&next, (size_t)(row - table), value, json_string_value(json));
     }
     *p = next;
     return 0;
+}
+
+static bool is_auto(const struct params *p, size_t i) {
+    return table[i].otherwise == AUTO && p->value[i] == AUTO;
+}
+
+static json_t *value_json(const struct params *p, size_t i) {
+    const struct param_row *row = &table[i];
+    if (row->text != 0) {
+        return json_string(text_in(p, row));
+    }
+    if (is_auto(p, i)) {
+        return json_string("auto");
+    }
+    return row->words == on_off ? json_boolean(p->value[i])
+           : row->words         ? json_string(row->words[p->value[i]])
+                                : json_integer(p->value[i]);
 }
 
 json_t *params_json(const struct params *p, bool all) {
@@ -194,10 +276,7 @@ json_t *params_json(const struct params *p, bool all) {
             continue;
         }
         const struct param_row *row = &table[i];
-        json_t *value = row->words == on_off ? json_boolean(p->value[i])
-                        : row->words         ? json_string(row->words[p->value[i]])
-                                             : json_integer(p->value[i]);
-        json_object_set_new(object, row->name, value);
+        json_object_set_new(object, row->name, value_json(p, i));
     }
     return object;
 }
@@ -229,7 +308,7 @@ int params_merge(struct params *p, json_t *source, struct error *err) {
             continue;
         }
         if (!p->set[i] || table[i].agreement == SOURCE_SAYS || table[i].agreement == SOURCE_ONLY) {
-            p->value[i] = theirs.value[i];
+            set_value(p, i, theirs.value[i], table[i].text != 0 ? text_in(&theirs, &table[i]) : NULL);
         } else if (table[i].agreement == STRICTER) {
             p->value[i] = stricter_of(i, p->value[i], theirs.value[i]);
         }
@@ -266,8 +345,10 @@ void params_help(FILE *out) {
     char range[256];
     for (size_t i = 0; i < PARAM_COUNT; i++) {
         const struct param_row *row = &table[i];
-        fprintf(out, "  %-17s %s (%s", row->name, row->help, range_text(row, range, sizeof(range)));
-        if (row->words != NULL) {
+        fprintf(out, "  %-19s %s (%s", row->name, row->help, range_text(row, range, sizeof(range)));
+        if (row->text != 0 || row->otherwise == AUTO) {
+            fprintf(out, "; default auto%s)\n", row->live ? "; live" : "");
+        } else if (row->words != NULL) {
             fprintf(out, "; default %s%s)\n", row->words[row->otherwise], row->live ? "; live" : "");
         } else {
             fprintf(out, "; default %lld%s)\n", (long long)row->otherwise, row->live ? "; live" : "");

@@ -20,17 +20,45 @@ enum param {
     PARAM_PAGES_PER_BATCH, /* of 4 KiB */
     PARAM_COMPRESSION,     /* enum param_compression */
     PARAM_LZ4_ACCELERATION,
-    PARAM_TRACKER,      /* enum tracker_kind */
-    PARAM_LINK_TIMEOUT, /* s */
-    PARAM_AUTOSTART,    /* bool */
-    PARAM_SOURCE_QUIT,  /* bool */
+    PARAM_ZSTD_LEVEL,
+    PARAM_DEFLATE_LEVEL,
+    PARAM_COMPRESS_THREADS,    /* or PARAM_AUTO */
+    PARAM_DECOMPRESS_THREADS,  /* or PARAM_AUTO */
+    PARAM_BYPASS_COMPRESSION,  /* enum param_bypass */
+    PARAM_XBZRLE_CACHE_SIZE,   /* bytes, or PARAM_AUTO */
+    PARAM_PAGE_DIGESTS,        /* bool */
+    PARAM_ZERO_PAGE_DETECTION, /* bool */
+    PARAM_ACCEL_DEVICES,       /* text */
+    PARAM_ACCEL_INSTANCES,     /* of each device, or PARAM_AUTO */
+    PARAM_CPU_BUDGET,          /* percent of one CPU, or PARAM_AUTO */
+    PARAM_CPU_AFFINITY,        /* text */
+    PARAM_MEMORY_BUDGET,       /* bytes, or PARAM_AUTO */
+    PARAM_TRACKER,             /* enum tracker_kind */
+    PARAM_LINK_TIMEOUT,        /* s */
+    PARAM_AUTOSTART,           /* bool */
+    PARAM_SOURCE_QUIT,         /* bool */
     PARAM_COUNT,
 };
 
-enum param_compression { PARAM_COMPRESSION_AUTO, PARAM_COMPRESSION_NONE, PARAM_COMPRESSION_LZ4 };
+/* The value of a number that was left to the engine: the word "auto". */
+#define PARAM_AUTO (-1)
+
+enum param_compression {
+    PARAM_COMPRESSION_AUTO,
+    PARAM_COMPRESSION_NONE,
+    PARAM_COMPRESSION_LZ4,
+    PARAM_COMPRESSION_ZSTD,
+    PARAM_COMPRESSION_DEFLATE,
+    PARAM_COMPRESSION_QAT,
+};
+
+enum param_bypass { PARAM_BYPASS_AUTO, PARAM_BYPASS_OFF };
+
+#define PARAM_TEXT_SIZE 256
 
 struct params {
-    int64_t value[PARAM_COUNT];
+    int64_t value[PARAM_COUNT]; /* of a text: 0 */
+    char accel_devices[PARAM_TEXT_SIZE], cpu_affinity[PARAM_TEXT_SIZE];
     bool set[PARAM_COUNT]; /* by the user, on this side or, after the merge, on either */
 };
 

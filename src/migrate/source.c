@@ -92,6 +92,7 @@ static void release_rest(struct source *s) {
     removal_close(&s->removal);
     ram_free(&s->ram);
     json_decref(s->reply);
+    json_decref(s->rejections);
     events_close(&s->events);
     if (s->cancel_fd >= 0) {
         close(s->cancel_fd);

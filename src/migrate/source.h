@@ -13,6 +13,7 @@
 #include "migrate/status.h"
 #include "ram/block.h"
 #include "ram/choice.h"
+#include "ram/digest.h"
 #include "ram/removal.h"
 #include "ram/send.h"
 #include "vmm/vmm.h"
@@ -61,7 +62,10 @@ struct source {
     struct ram ram;
     struct removal removal;
     struct tracker *tracker;
+    struct digest_key key;
     struct ram_send *send;
+    json_t *rejections;      /* array: what the destination could not place, not yet marked (source_rejected.c) */
+    unsigned rejected_count; /* batches, in all */
     int64_t scanned_at;      /* clock_now() of the last scan */
     double pages_per_second; /* that passes get done; 0: not known */
     uint64_t sent_before;    /* bytes on the wire at the start of the pass */
@@ -109,6 +113,11 @@ int source_await(struct source *s, int64_t timeout_ns, json_t **reply, struct er
  * reason into `err` when it is known or comes soon. Is -1. */
 int source_find_cause(struct source *s, struct error *err);
 uint64_t source_transferred(struct source *s);
+
+/* source_rejected.c: takes a message of the destination that it could not place a batch. */
+int source_note_rejection(struct source *s, json_t *message, struct error *err);
+/* Between passes: marks those pages as dirty, so that the next pass sends them in full. Returns how many batches. */
+size_t source_mark_rejections(struct source *s);
 
 /* source_scan.c: marks what the guest wrote since the last scan as dirty, and protects it again. */
 int source_scan(struct source *s, struct error *err);

@@ -5,11 +5,19 @@
 #include <sys/eventfd.h>
 
 void source_apply_params(struct source *s) {
-    static const int codec_of[] = { COMPRESSION_AUTO, CODEC_NONE, CODEC_LZ4 };
+    static const int codec_of[] = {
+        [PARAM_COMPRESSION_AUTO] = COMPRESSION_AUTO, [PARAM_COMPRESSION_NONE] = CODEC_NONE,
+        [PARAM_COMPRESSION_LZ4] = CODEC_LZ4,         [PARAM_COMPRESSION_ZSTD] = CODEC_ZSTD,
+        [PARAM_COMPRESSION_DEFLATE] = CODEC_DEFLATE, [PARAM_COMPRESSION_QAT] = COMPRESSION_ACCEL,
+    };
     const int64_t *value = s->params.value;
     limit_set(&s->limit, (uint64_t)value[PARAM_MAX_BANDWIDTH]);
     atomic_store(&s->compression.codec, codec_of[value[PARAM_COMPRESSION]]);
-    atomic_store(&s->compression.lz4_acceleration, (int)value[PARAM_LZ4_ACCELERATION]);
+    atomic_store(&s->compression.level[CODEC_LZ4], (int)value[PARAM_LZ4_ACCELERATION]);
+    atomic_store(&s->compression.level[CODEC_ZSTD], (int)value[PARAM_ZSTD_LEVEL]);
+    atomic_store(&s->compression.level[CODEC_DEFLATE], (int)value[PARAM_DEFLATE_LEVEL]);
+    atomic_store(&s->compression.bypass, value[PARAM_BYPASS_COMPRESSION] == PARAM_BYPASS_AUTO);
+    atomic_store(&s->compression.zero_detection, value[PARAM_ZERO_PAGE_DETECTION] != 0);
 }
 
 static json_t *control_query(void *opaque) {

@@ -81,7 +81,7 @@ static int breathe(struct source *s, struct error *err) {
 
 /* The source's sockets take a pass faster than the destination places it: waits until nothing of it is on the way. */
 static int wait_placed(struct source *s, struct error *err) {
-    json_t *args = json_pack("{s:I}", "pass", (json_int_t)ram_send_pass(s->send)->number);
+    json_t *args = json_pack("{s:I}", "pass", (json_int_t)ram_send_pass(s->send));
     return source_request(s, args, err) < 0 || source_await(s, REPLY_TIMEOUT, NULL, err) < 0 ? -1 : 0;
 }
 

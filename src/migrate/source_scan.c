@@ -19,6 +19,7 @@ static void mark_dirty(void *opaque, uint64_t start, uint64_t end) {
 
 int source_scan(struct source *s, struct error *err) {
     int64_t now = clock_now();
+    source_mark_rejections(s);
     uint64_t before = ram_dirty_pages(&s->ram);
     if (tracker_check(s->tracker, err) < 0) {
         return -1;
@@ -66,7 +67,7 @@ void source_pass_begin(struct source *s) {
     atomic_store(&ram_send_counters(s->send)->done, 0);
     s->pass_started = clock_now();
     s->sent_before = source_transferred(s);
-    pass_start(ram_send_pass(s->send));
+    ram_send_start(s->send);
 }
 
 /* A destination that pings but takes nothing must not keep a stopped guest waiting. */
@@ -90,11 +91,10 @@ static int check_moving(struct source *s, struct watch *w, struct error *err) {
 }
 
 int source_pass_wait(struct source *s, struct error *err) {
-    struct pass *pass = ram_send_pass(s->send);
     struct watch watch = { 0, clock_now() };
     int finished;
-    while ((finished = pass_poll(pass, err)) == 0) {
-        if (source_poll(s, pass->event_fd, CLOCK_S, err) < 0 || check_moving(s, &watch, err) < 0) {
+    while ((finished = ram_send_poll(s->send, err)) == 0) {
+        if (source_poll(s, ram_send_fd(s->send), CLOCK_S, err) < 0 || check_moving(s, &watch, err) < 0) {
             return -1;
         }
     }

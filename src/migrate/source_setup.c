@@ -138,6 +138,10 @@ static int open_ram(struct source *s, struct error *err) {
             return -1;
         }
     }
+    uint64_t digests = param(s, PARAM_PAGE_DIGESTS) ? ram_pages(&s->ram) * sizeof(struct page_digest) : 0;
+    if (digest_key_make(&s->key, err) < 0 || ram_digests_open(&s->ram, digests, err) < 0) {
+        return -1;
+    }
     if (removal_watch(&s->removal, &s->ram, err) < 0) {
         return -1;
     }
@@ -169,14 +173,18 @@ int source_attach(struct source *s, struct error *err) {
     if (open_ram(s, err) < 0 || connect_channels(s, err) < 0) {
         return -1;
     }
-    json_t *args = json_pack("{s:i}", "channels", (int)s->channel_count);
+    char key[DIGEST_KEY_TEXT_SIZE];
+    digest_key_format(&s->key, key);
+    json_t *args = json_pack("{s:i, s:s}", "channels", (int)s->channel_count, "digest-key", key);
     if (source_request(s, args, err) < 0 || start_tracking(s, err) < 0 || s->vmm->ops->prepare(s->vmm, err) < 0) {
         return -1;
     }
     struct ram_send_config config = { .channels = s->channel_count,
                                       .pages_per_batch = (unsigned)param(s, PARAM_PAGES_PER_BATCH),
+                                      .max_threads = 2,
                                       .conns = s->channels,
-                                      .compression = &s->compression };
+                                      .compression = &s->compression,
+                                      .key = &s->key };
     s->send = ram_send_open(&s->ram, &config, err);
     if (s->send == NULL) {
         return -1;

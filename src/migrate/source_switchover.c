@@ -75,19 +75,36 @@ int source_stop(struct source *s, struct error *err) {
     return 0;
 }
 
-int source_final(struct source *s, struct error *err) {
-    int64_t begin = clock_now();
-    if (source_scan(s, err) < 0) {
-        return -1;
-    }
+/* Sends what is dirty, and waits until it is in place. */
+static int final_pass(struct source *s, struct error *err) {
     source_pass_begin(s);
     /* While the channels send: */
     if (s->vmm->ops->unchanged(s->vmm, err) < 0 || source_pass_wait(s, err) < 0) {
         return -1;
     }
-    json_t *args = json_pack("{s:I}", "pass", (json_int_t)ram_send_pass(s->send)->number);
-    if (source_request(s, args, err) < 0 || source_await(s, FINAL_TIMEOUT, NULL, err) < 0) {
+    json_t *args = json_pack("{s:I}", "pass", (json_int_t)ram_send_pass(s->send));
+    return source_request(s, args, err) < 0 || source_await(s, FINAL_TIMEOUT, NULL, err) < 0 ? -1 : 0;
+}
+
+/* What the destination rejects is sent again by software, so one more pass is enough; a peer that goes on rejecting
+ * must not keep the guest standing. */
+#define FINAL_PASSES 3
+
+int source_final(struct source *s, struct error *err) {
+    int64_t begin = clock_now();
+    if (source_scan(s, err) < 0) {
         return -1;
+    }
+    for (unsigned i = 1;; i++) {
+        if (final_pass(s, err) < 0) {
+            return -1;
+        }
+        if (source_mark_rejections(s) == 0) {
+            break;
+        }
+        if (i == FINAL_PASSES) {
+            return error_set(err, ERROR_PEER, "the destination does not accept the last pages");
+        }
     }
     note_time(s, &s->status.times.final, begin);
     return 0;

@@ -12,6 +12,7 @@
 #include "base/error.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 struct source;
@@ -23,6 +24,7 @@ struct stage {
     int (*source)(struct source *s, struct error *err);
     /* Does its half and fills `reply` (an empty object); NULL where the destination has nothing to do. */
     int (*destination)(struct destination *d, json_t *args, json_t *reply, struct error *err);
+    bool repeats; /* the source may ask for the destination half again before it asks for the next one */
 };
 
 extern const struct stage stages[];

@@ -45,7 +45,8 @@ static json_t *ram_json(const struct status *s) {
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:i}", "total", (json_int_t)s->ram_total,
                      "transferred", (json_int_t)s->transferred, "remaining", (json_int_t)s->remaining, "normal",
                      (json_int_t)(n ? load(&n->normal) : 0), "duplicate", (json_int_t)(n ? load(&n->duplicate) : 0),
-                     "unchanged", (json_int_t)0, "delta", (json_int_t)0, "dirty-sync-count", (json_int_t)s->passes,
+                     "unchanged", (json_int_t)(n ? load(&n->unchanged) : 0), "delta",
+                     (json_int_t)(n ? load(&n->delta) : 0), "dirty-sync-count", (json_int_t)s->passes,
                      "dirty-pages-rate", (json_int_t)s->dirty_rate, "mbps", s->mbps, "page-size", (int)RAM_PAGE_SIZE);
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/bits.h"
 #include "base/cleanup.h"
+#include "ram/digest.h"
 #include "ram/zero.h"
 
 #include <errno.h>
@@ -45,6 +46,10 @@ int ram_open_destination(struct ram *ram, size_t i, const char *id, uint64_t siz
                          struct error *err) {
     open_common(ram, i, id, size, host_page_size, fd);
     struct ram_block *b = &ram->blocks[i];
+    b->rejected = calloc(bits_words(b->pages), sizeof(uint64_t));
+    if (b->rejected == NULL) {
+        return error_errno(err, ERROR_SYSTEM, "no memory for the page map of %s", id);
+    }
     if (host_page_size == RAM_PAGE_SIZE) {
         return 0;
     }
@@ -66,6 +71,10 @@ void ram_free(struct ram *ram) {
         free(b->dirty);
         free(b->sent);
         free(b->placed);
+        free(b->rejected);
+        if (b->digests != NULL) {
+            munmap(b->digests, b->digested * sizeof(b->digests[0]));
+        }
         pthread_mutex_destroy(&b->write_lock);
         if (b->map != NULL) {
             munmap(b->map, b->pages * RAM_PAGE_SIZE);

@@ -19,6 +19,8 @@
 
 #define RAM_PAGE_SIZE 4096u
 
+struct page_digest;
+
 struct ram_block {
     const char *id;          /* the VMM's name for it; not owned */
     uint64_t pages;          /* of RAM_PAGE_SIZE */
@@ -26,12 +28,16 @@ struct ram_block {
     int fd;                  /* not owned */
 
     /* Source. Owned by the main thread between passes, by the sending threads (each its own chunks) during one. */
-    uint64_t *dirty; /* bit per page: to be sent in the next pass */
-    uint64_t *sent;  /* bit per page: the destination holds something other than zeros there */
+    uint64_t *dirty;             /* bit per page: to be sent in the next pass */
+    uint64_t *sent;              /* bit per page: the destination holds something other than zeros there */
+    struct page_digest *digests; /* of what was last sent (ram/digest.h) */
+    uint64_t digested;           /* pages that have one: the first ones of the block */
 
     /* Destination. write() holds the file's lock in the kernel, and a second writer spins for it: ours sleeps, and the
      * CPU is the other channels' (a fifth of the receiver's CPU time on two cores). */
     pthread_mutex_t write_lock;
+
+    uint64_t *rejected; /* bit per page: what came last was not placed, for an accelerator had spoiled it */
 
     /* Destination, hugetlbfs only; placed: bit per host page that is known to be backed. */
     uint8_t *map;

@@ -1,37 +1,108 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which codec the next batch gets, one chooser per channel.
+ * Which codec the next batch gets (seeds.md D3), one chooser for all channels of a migration.
  *
- * With compression=auto the chooser compares the time until a batch is in place: raw bytes at the rate at which the
- * channel takes them, against the codec's time plus the fewer bytes at that rate. All three are running means of what
- * this channel has just seen; the codec that is not in use is tried again now and then.
+ * compression=auto picks what has the batch in place soonest. Two things can be the narrow one: the link, or the CPU
+ * that the engine may use. For a byte of guest memory and a choice c:
+ *
+ *   time(c) = max( ratio(c) * link,  (gather + encode(c) + ratio(c) * write) / cpus )
+ *
+ * all but `cpus` (the plan's, migrate/plan.h) measured while running. The choices form a ladder from "none" to slow and
+ * strong. Next to the rung in use its neighbours are tried now and then: the same batch is compressed both ways, so
+ * that what is compared is the codecs and not the batches. On top of the time comes a small price for CPU, so that a
+ * core is not spent on a per mille.
+ *
+ * The link's rate shows only when the link is what is waited for. While it is not, the estimate grows, slowly and then
+ * faster: a link that has become faster is found out. A guess that proves wrong costs a few batches, and the next one
+ * is made twice as late.
  */
 #ifndef GODWIT_RAM_CHOICE_H
 #define GODWIT_RAM_CHOICE_H
 
 #include "codec/codec.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#define COMPRESSION_AUTO (-1)
+#define COMPRESSION_ACCEL (-2) /* an accelerator, while there is one; then deflate */
+
 /* What the user set; may change while running. */
 struct compression_settings {
-    _Atomic int codec; /* COMPRESSION_AUTO or a codec_id */
-    _Atomic int lz4_acceleration;
+    _Atomic int codec; /* COMPRESSION_* or a codec_id */
+    _Atomic int level[CODEC_COUNT];
+    _Atomic bool bypass;         /* batches that look incompressible are not tried */
+    _Atomic bool zero_detection; /* pages full of zeros go as a word */
 };
 
-#define COMPRESSION_AUTO (-1)
+/* The rungs of the ladder, weak to strong. */
+#define CHOICE_RUNGS 10
+
+struct rung {
+    enum codec_id codec;
+    int level;
+};
+
+struct rung_cost {
+    double encode_ns; /* CPU time for a byte of guest memory */
+    double shape;     /* bytes out per byte in, as a part of what `content` says */
+    bool measured;
+    uint64_t tried_at; /* batch number */
+};
 
 struct choice {
-    double wire_ns;   /* to send one byte on the wire */
-    double encode_ns; /* to compress one byte of guest memory */
-    double ratio;     /* bytes out per byte in */
+    pthread_mutex_t lock; /* owns all that follows */
+    struct rung_cost rung[CHOICE_RUNGS];
+    int best;
     uint64_t batches;
+    double content;             /* how much the memory seen lately shrinks, against what `shape` was made on */
+    double speed;               /* encode_ns of the host, against the first guess */
+    double gather_ns, write_ns; /* CPU time for a byte of guest memory, of the wire */
+    double link_ns;             /* time for a byte on the wire, all channels together */
+    double growth;              /* of the link's rate: the factor for link_ns when nobody waits for it */
+    double full_ns;             /* link_ns when the link was full last */
+    unsigned hold, held;        /* windows to wait before it is thought to be faster again, and since when */
+    double cpus;
+    unsigned channels;
+
+    struct choice_window {
+        int64_t begin; /* clock_now() */
+        uint64_t bytes;
+        unsigned writes;
+        int64_t blocked; /* ns, summed over the channels */
+    } window;
 };
 
-/* The codec for the next batch. */
-enum codec_id choice_pick(struct choice *c, const struct compression_settings *s);
-/* What a batch cost: raw bytes, bytes sent, and the time to encode (0 when it was not) and to send. */
-void choice_learn(struct choice *c, size_t raw, size_t sent, int64_t encode_ns, int64_t send_ns);
+/* What to do with one batch. */
+struct pick {
+    struct rung use;
+    int index;         /* on the ladder, -1: the user's own */
+    struct rung rival; /* compress with this one too, and say so with choice_compared() */
+    int rival_index;   /* -1: none */
+};
+
+void choice_init(struct choice *c, unsigned channels, double cpus);
+void choice_destroy(struct choice *c);
+/* What the engine may use of the host's CPUs now. */
+void choice_set_cpus(struct choice *c, double cpus);
+
+void choice_pick(struct choice *c, const struct compression_settings *s, struct pick *pick);
+/* Guest memory was read and sorted: bytes looked at, CPU time. */
+void choice_gathered(struct choice *c, size_t raw, int64_t cpu_ns);
+/* A batch was compressed (`out` is `raw` when it did not shrink). */
+void choice_encoded(struct choice *c, const struct pick *pick, size_t raw, size_t out, int64_t cpu_ns);
+/* The same batch, with the rival. True when the rival's result is the one to send. */
+bool choice_compared(struct choice *c, const struct pick *pick, size_t raw, size_t out, size_t rival_out,
+                     int64_t rival_cpu_ns);
+/* A batch was written: bytes on the wire, CPU time, and how long of the rest the connection took nothing. */
+void choice_written(struct choice *c, size_t bytes, int64_t cpu_ns, int64_t blocked_ns, int64_t now);
+/* A pass begins, or goes on after a pause: what lies before says nothing of the link. */
+void choice_resume(struct choice *c, int64_t now);
+
+/* For reports: bytes/s that the link is thought to carry. */
+double choice_link_rate(struct choice *c);
 
 #endif

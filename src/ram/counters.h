@@ -11,6 +11,11 @@
 struct ram_counters {
     _Atomic uint64_t normal;    /* pages sent with their content */
     _Atomic uint64_t duplicate; /* pages found to be zero */
+    _Atomic uint64_t unchanged; /* pages written with the content that was sent last */
+    _Atomic uint64_t delta;     /* pages sent as the change from the version before */
+    _Atomic uint64_t delta_bytes;
+    _Atomic uint64_t resent;    /* pages that the destination found damaged by an accelerator */
+    _Atomic uint64_t fallbacks; /* batches meant for an accelerator that software compressed */
     _Atomic uint64_t done;      /* pages of the running pass that are dealt with */
     struct codec_counters {
         _Atomic uint64_t batches, in, out; /* bytes before and after the codec */

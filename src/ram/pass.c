@@ -3,60 +3,46 @@
 
 #include "base/cleanup.h"
 
-#include <sys/eventfd.h>
-#include <unistd.h>
-
-int pass_init(struct pass *p, struct ram *ram, unsigned threads, struct error *err) {
-    *p = (struct pass){ .ram = ram, .threads = threads, .event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };
-    pthread_mutex_init(&p->lock, NULL);
-    pthread_cond_init(&p->changed, NULL);
-    return p->event_fd >= 0 ? 0 : error_errno(err, ERROR_SYSTEM, "eventfd");
-}
-
-void pass_destroy(struct pass *p) {
-    close(p->event_fd);
-    pthread_cond_destroy(&p->changed);
-    pthread_mutex_destroy(&p->lock);
-}
-
-void pass_start(struct pass *p) {
-    LOCK_GUARD(&p->lock);
-    atomic_store(&p->cursor, 0);
-    p->left = 0;
-    p->number++;
-    pthread_cond_broadcast(&p->changed);
-}
-
-int pass_poll(struct pass *p, struct error *err) {
-    LOCK_GUARD(&p->lock);
-    eventfd_t drained;
-    eventfd_read(p->event_fd, &drained);
-    if (error_is_set(&p->failure)) {
-        return error_set(err, p->failure.class, "%s", p->failure.desc);
-    }
-    return p->left == p->threads;
-}
-
-void pass_end_threads(struct pass *p) {
-    LOCK_GUARD(&p->lock);
-    p->ending = true;
-    pthread_cond_broadcast(&p->changed);
-}
-
-bool pass_wait(struct pass *p, uint32_t last, uint32_t *number) {
-    LOCK_GUARD(&p->lock);
-    while (p->number == last && !p->ending) {
-        pthread_cond_wait(&p->changed, &p->lock);
-    }
-    *number = p->number;
-    return !p->ending;
-}
-
 static uint64_t chunks_of(const struct ram_block *b) {
     return (b->pages + PASS_CHUNK_PAGES - 1) / PASS_CHUNK_PAGES;
 }
 
+void pass_init(struct pass *p, struct ram *ram) {
+    *p = (struct pass){ .ram = ram };
+    pthread_mutex_init(&p->lock, NULL);
+    for (uint16_t i = 0; i < ram->count; i++) {
+        p->chunks += chunks_of(&ram->blocks[i]);
+    }
+    atomic_store(&p->cursor, p->chunks);
+}
+
+void pass_destroy(struct pass *p) {
+    pthread_mutex_destroy(&p->lock);
+}
+
+void pass_begin(struct pass *p) {
+    atomic_store(&p->cursor, 0);
+}
+
+static bool take_returned(struct pass *p, struct pass_chunk *chunk) {
+    if (atomic_load(&p->returned_count) == 0) {
+        return false;
+    }
+    LOCK_GUARD(&p->lock);
+    if (p->returned_count == 0) {
+        return false;
+    }
+    *chunk = p->returned[--p->returned_count];
+    return true;
+}
+
 bool pass_next_chunk(struct pass *p, struct pass_chunk *chunk) {
+    if (take_returned(p, chunk)) {
+        return true;
+    }
+    if (atomic_load_explicit(&p->cursor, memory_order_relaxed) >= p->chunks) {
+        return false;
+    }
     uint64_t n = atomic_fetch_add_explicit(&p->cursor, 1, memory_order_relaxed);
     for (uint16_t i = 0; i < p->ram->count; i++) {
         struct ram_block *b = &p->ram->blocks[i];
@@ -70,17 +56,11 @@ bool pass_next_chunk(struct pass *p, struct pass_chunk *chunk) {
     return false;
 }
 
-void pass_leave(struct pass *p) {
+void pass_return_chunk(struct pass *p, const struct pass_chunk *chunk) {
     LOCK_GUARD(&p->lock);
-    if (++p->left == p->threads) {
-        eventfd_write(p->event_fd, 1);
-    }
+    p->returned[p->returned_count++] = *chunk; /* each thread has at most one: there is room */
 }
 
-void pass_fail(struct pass *p, const struct error *cause) {
-    LOCK_GUARD(&p->lock);
-    if (!error_is_set(&p->failure)) {
-        p->failure = *cause;
-    }
-    eventfd_write(p->event_fd, 1);
+bool pass_has_chunk(struct pass *p) {
+    return atomic_load(&p->returned_count) > 0 || atomic_load(&p->cursor) < p->chunks;
 }

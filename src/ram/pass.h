@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One pass over the guest's dirty pages, shared by the sending threads.
+ * One pass over the guest's pages, handed out to the gathering threads in chunks.
  *
- *   main thread   scan → drain → pass_start() ............ pass finished: event_fd is readable
- *   channel i     pass_wait() → pass_next_chunk()* → sends its PASS_END → pass_leave()
- *
- * Chunks are handed out one by one, so that a slow channel takes fewer. A chunk is whole words of the page maps: no two
- * threads ever write the same word, and the maps need no lock.
+ * Chunks are handed out one by one, so that a slow thread takes fewer; one that was not finished is given back and goes
+ * to whoever asks next. A chunk begins and ends with whole words of the page maps, or where another thread has left off
+ * and handed on under the lock: no two threads ever write the same word at the same time.
  */
 #ifndef GODWIT_RAM_PASS_H
 #define GODWIT_RAM_PASS_H
 
-#include "base/error.h"
 #include "ram/block.h"
 
 #include <pthread.h>
@@ -20,20 +17,7 @@
 #include <stdint.h>
 
 #define PASS_CHUNK_PAGES 512u /* 2 MiB */
-
-struct pass {
-    struct ram *ram;
-    unsigned threads;
-    int event_fd;            /* readable when a pass is finished or a thread has failed */
-    _Atomic uint64_t cursor; /* next chunk, counted over all blocks */
-
-    pthread_mutex_t lock; /* owns what follows */
-    pthread_cond_t changed;
-    uint32_t number; /* of the running or last pass, from 1 */
-    unsigned left;   /* threads that have left it */
-    bool ending;     /* no further pass: the threads end */
-    struct error failure;
-};
+#define PASS_MAX_RETURNED 64u /* no more threads than that gather at the same time */
 
 struct pass_chunk {
     struct ram_block *block;
@@ -41,19 +25,24 @@ struct pass_chunk {
     uint64_t first, end; /* pages */
 };
 
-int pass_init(struct pass *p, struct ram *ram, unsigned threads, struct error *err);
+struct pass {
+    struct ram *ram;
+    uint64_t chunks; /* in all blocks together */
+    _Atomic uint64_t cursor;
+    pthread_mutex_t lock; /* owns what follows */
+    _Atomic unsigned returned_count;
+    struct pass_chunk returned[PASS_MAX_RETURNED];
+};
+
+void pass_init(struct pass *p, struct ram *ram);
 void pass_destroy(struct pass *p);
-
-/* Main thread. */
-void pass_start(struct pass *p);
-/* 1 when the pass is finished, 0 when not yet, -1 with the first failure of a thread. */
-int pass_poll(struct pass *p, struct error *err);
-void pass_end_threads(struct pass *p);
-
-/* Sending threads. Waits for a pass after `last`; false when there will be none. */
-bool pass_wait(struct pass *p, uint32_t last, uint32_t *number);
+/* Begins a pass; nobody gathers. */
+void pass_begin(struct pass *p);
+/* False when there is none now. */
 bool pass_next_chunk(struct pass *p, struct pass_chunk *chunk);
-void pass_leave(struct pass *p);
-void pass_fail(struct pass *p, const struct error *cause);
+/* What is left of a chunk, for somebody else. */
+void pass_return_chunk(struct pass *p, const struct pass_chunk *chunk);
+/* Whether pass_next_chunk() would find one now. */
+bool pass_has_chunk(struct pass *p);
 
 #endif

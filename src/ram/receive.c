@@ -4,196 +4,278 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fault.h"
-#include "codec/codec.h"
 #include "ram/order.h"
-#include "wire/frame.h"
+#include "ram/place.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 struct receive_channel {
-    struct ram_receive *receive;
     struct conn *conn;
-    unsigned index;
+    bool taken; /* a thread reads from it */
+    bool ended;
+    unsigned under_way; /* frames that were read and are not in place */
     uint32_t pages_in_pass;
+};
+
+struct receive_thread {
+    struct ram_receive *receive;
+    unsigned index;
     pthread_t thread;
-    uint8_t *encoded, *pages; /* pages_per_batch pages each */
-    struct frame_run runs[FRAME_MAX_PAGES];
+    struct placer placer;
     uint8_t head[FRAME_HEADER_SIZE + FRAME_MAX_PAGES * FRAME_RUN_SIZE];
 };
 
 struct ram_receive {
-    struct ram *ram;
+    struct ram_receive_config config;
     struct frame_bounds bounds;
     struct order order;
     int event_fd;
-    _Atomic uint64_t pages;
-    unsigned channels, started;
-    struct receive_channel *channel;
+    _Atomic uint64_t pages, rejected;
+    struct receive_thread *threads;
+    unsigned thread_count, started;
 
     pthread_mutex_t lock; /* owns what follows */
+    pthread_cond_t channel_free, decoder_free, placed;
+    struct receive_channel *channels;
+    unsigned decoding;
+    bool closing;
+    struct ram_rejection *rejections, **rejections_end;
     struct error failure;
 };
 
-/* Reads the payload and leaves the pages, as they were before the codec, in c->pages. */
-static int read_pages(struct receive_channel *c, const struct frame *f, struct error *err) {
-    size_t raw = (size_t)f->pages * RAM_PAGE_SIZE;
-    const struct codec_ops *codec = codec_by_id(f->codec);
-    if (codec == NULL && (f->codec != CODEC_NONE || f->payload != raw)) {
-        return error_set(err, ERROR_PEER, "a batch with the unknown codec %u arrived", f->codec);
-    }
-    if (conn_read(c->conn, codec ? c->encoded : c->pages, f->payload, err) < 0) {
-        return -1;
-    }
-    int64_t delay = fault_value_at("decoder-delay", c->index, 0);
-    if (delay > 0) {
-        clock_sleep(delay * CLOCK_MS);
-    }
-    if (codec != NULL && codec->decode(codec->decoder_new(), c->encoded, f->payload, c->pages, raw) < 0) {
-        return error_set(err, ERROR_CORRUPT, "a batch of pass %u does not decode as %s: it was damaged on its way",
-                         f->pass, codec->name);
-    }
-    XXH128_hash_t digest = XXH3_128bits(c->pages, raw);
-    if (digest.low64 != f->digest[0] || digest.high64 != f->digest[1]) {
-        return error_set(err, ERROR_CORRUPT,
-                         "a batch of pass %u does not have its digest: it was damaged on its way or by a codec",
-                         f->pass);
-    }
-    return 0;
+/* ---- a turn: read, hand on, place ---- */
+
+static unsigned index_of(const struct ram_receive *r, const struct receive_channel *ch) {
+    return (unsigned)(ch - r->channels);
 }
 
-static int place_pages(struct receive_channel *c, const struct frame *f, struct error *err) {
-    if (read_pages(c, f, err) < 0) {
-        return -1;
-    }
-    struct ram_block *block = &c->receive->ram->blocks[f->block];
-    const uint8_t *from = c->pages;
-    for (uint32_t i = 0; i < f->runs; i++) {
-        if (ram_place(block, c->runs[i].first, c->runs[i].count, from, err) < 0) {
-            return -1;
-        }
-        from += (size_t)c->runs[i].count * RAM_PAGE_SIZE;
-    }
-    c->pages_in_pass += f->pages;
-    atomic_fetch_add_explicit(&c->receive->pages, f->pages, memory_order_relaxed);
-    return 0;
-}
-
-static int place_zeros(struct receive_channel *c, const struct frame *f, struct error *err) {
-    struct ram_block *block = &c->receive->ram->blocks[f->block];
-    for (uint32_t i = 0; i < f->runs; i++) {
-        if (ram_place_zero(block, c->runs[i].first, c->runs[i].count, err) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static int end_pass(struct receive_channel *c, const struct frame *f, struct error *err) {
-    if (f->pages != c->pages_in_pass) {
-        return error_set(err, ERROR_PEER, "channel %u brought %u pages of pass %u and says it sent %u", c->index,
-                         c->pages_in_pass, f->pass, f->pages);
-    }
-    c->pages_in_pass = 0;
-    if (order_leave(&c->receive->order, c->index, f->pass, err) < 0) {
-        return -1;
-    }
-    eventfd_write(c->receive->event_fd, 1);
-    return 0;
-}
-
-/* One frame: 0, 1 when the peer has ended the channel between frames, -1. */
-static int receive_frame(struct receive_channel *c, struct error *err) {
-    struct ram_receive *r = c->receive;
-    int rc = conn_read_or_end(c->conn, c->head, FRAME_HEADER_SIZE, err);
+/* Reads a frame: 0, 1 when the peer has ended the channel between frames, -1. Waits, with the channel in hand, until
+ * the order lets something of the frame's pass be placed: what comes behind it waits in the socket. */
+static int read_frame(struct receive_thread *t, struct receive_channel *ch, struct frame *f, struct error *err) {
+    struct ram_receive *r = t->receive;
+    int rc = conn_read_or_end(ch->conn, t->head, FRAME_HEADER_SIZE, err);
     if (rc != 0) {
         return rc;
     }
-    struct frame f;
-    if (frame_decode_header(c->head, &r->bounds, &f, err) < 0 ||
-        conn_read(c->conn, c->head + FRAME_HEADER_SIZE, (size_t)f.runs * FRAME_RUN_SIZE, err) < 0 ||
-        frame_decode_runs(c->head, &r->bounds, &f, c->runs, err) < 0) {
+    if (frame_decode_header(t->head, &r->bounds, f, err) < 0 ||
+        conn_read(ch->conn, t->head + FRAME_HEADER_SIZE, (size_t)f->runs * FRAME_RUN_SIZE, err) < 0 ||
+        frame_decode_runs(t->head, &r->bounds, f, t->placer.runs, err) < 0) {
         return -1;
     }
-    if (f.kind == FRAME_PASS_END) {
-        return end_pass(c, &f, err);
+    if (f->kind == FRAME_PASS_END) {
+        return 0;
     }
-    if (order_enter(&r->order, c->index, f.pass, err) < 0) {
+    if (place_check(f, err) < 0 || order_enter(&r->order, index_of(r, ch), f->pass, err) < 0) {
         return -1;
     }
-    return f.kind == FRAME_PAGES ? place_pages(c, &f, err) : place_zeros(c, &f, err);
+    return f->payload > 0 ? conn_read(ch->conn, t->placer.payload, f->payload, err) : 0;
 }
 
-static void *run_channel(void *opaque) {
-    struct receive_channel *c = opaque;
-    struct ram_receive *r = c->receive;
-    char name[16];
-    snprintf(name, sizeof(name), "receive %u", c->index);
-    pthread_setname_np(pthread_self(), name);
-    struct error err = { 0 };
-    int rc;
-    do {
-        rc = receive_frame(c, &err);
-    } while (rc == 0);
-    if (rc < 0) {
-        LOCK_GUARD(&r->lock);
-        if (!error_is_set(&r->failure)) {
-            r->failure = err;
-        }
-        order_break(&r->order);
+static void note_rejection(struct ram_receive *r, const struct receive_thread *t, const struct frame *f) {
+    size_t size = f->runs * sizeof(struct frame_run);
+    struct ram_rejection *n = malloc(sizeof(*n) + size);
+    if (n == NULL) {
+        error_set(&r->failure, ERROR_SYSTEM, "no memory to reject a batch");
+        return;
     }
+    *n = (struct ram_rejection){ .block = f->block, .device = f->device, .runs = f->runs };
+    memcpy(n->run, t->placer.runs, size);
+    *r->rejections_end = n;
+    r->rejections_end = &n->next;
     eventfd_write(r->event_fd, 1);
-    return NULL;
 }
 
-static int channel_init(struct ram_receive *r, unsigned i, struct conn *conn, unsigned pages_per_batch,
-                        struct error *err) {
-    struct receive_channel *c = &r->channel[i];
-    c->receive = r;
-    c->conn = conn;
-    c->index = i;
-    c->pages = aligned_alloc(RAM_PAGE_SIZE, (size_t)pages_per_batch * RAM_PAGE_SIZE);
-    c->encoded = aligned_alloc(RAM_PAGE_SIZE, (size_t)pages_per_batch * RAM_PAGE_SIZE);
-    if (c->pages == NULL || c->encoded == NULL) {
-        return error_set(err, ERROR_SYSTEM, "no memory for channel %u", i);
+static void fail(struct ram_receive *r, const struct error *cause) {
+    if (!error_is_set(&r->failure)) {
+        r->failure = *cause;
     }
-    if (pthread_create(&c->thread, NULL, run_channel, c) != 0) {
-        return error_errno(err, ERROR_SYSTEM, "cannot start the thread of channel %u", i);
+    r->closing = true;
+    order_break(&r->order);
+    pthread_cond_broadcast(&r->channel_free);
+    pthread_cond_broadcast(&r->decoder_free);
+    pthread_cond_broadcast(&r->placed);
+    eventfd_write(r->event_fd, 1);
+}
+
+static void hand_on(struct ram_receive *r, struct receive_channel *ch) {
+    ch->taken = false;
+    pthread_cond_signal(&r->channel_free);
+}
+
+static void take_faults(unsigned channel, const struct frame *f) {
+    int64_t delay = fault_value_at("decoder-delay", channel, 0), pass = fault_value("decoder-delay-pass", NULL, 0);
+    if (delay > 0 && f->kind != FRAME_ZERO && (pass == 0 || pass == f->pass)) {
+        clock_sleep(delay * CLOCK_MS);
     }
-    r->started++;
+}
+
+/* With the lock; leaves it while placing. */
+static int place(struct receive_thread *t, struct receive_channel *ch, const struct frame *f, struct error *err) {
+    struct ram_receive *r = t->receive;
+    ch->under_way++;
+    ch->pages_in_pass += f->kind == FRAME_ZERO ? 0 : f->pages;
+    hand_on(r, ch);
+    while (r->decoding == r->config.decode_threads && !r->closing) {
+        pthread_cond_wait(&r->decoder_free, &r->lock);
+    }
+    if (r->closing) {
+        return 0; /* after a failure nothing more is placed */
+    }
+    r->decoding++;
+    pthread_mutex_unlock(&r->lock);
+    take_faults(index_of(r, ch), f);
+    int rc = place_frame(&t->placer, f, err);
+    if (rc == 0 && f->kind != FRAME_ZERO) {
+        atomic_fetch_add_explicit(&r->pages, f->pages, memory_order_relaxed);
+    }
+    pthread_mutex_lock(&r->lock);
+    r->decoding--;
+    pthread_cond_signal(&r->decoder_free);
+    if (--ch->under_way == 0) {
+        pthread_cond_broadcast(&r->placed);
+    }
+    if (rc > 0) {
+        note_rejection(r, t, f);
+    }
+    return rc < 0 ? -1 : 0;
+}
+
+/* With the lock, and the channel in hand: waits until what it brought is in place. */
+static int end_pass(struct ram_receive *r, struct receive_channel *ch, const struct frame *f, struct error *err) {
+    if (f->pages != ch->pages_in_pass) {
+        return error_set(err, ERROR_PEER, "channel %u brought %u pages of pass %u and says it sent %u", index_of(r, ch),
+                         ch->pages_in_pass, f->pass, f->pages);
+    }
+    while (ch->under_way > 0 && !r->closing && !fault_planned("early-pass-end", NULL)) {
+        pthread_cond_wait(&r->placed, &r->lock);
+    }
+    ch->pages_in_pass = 0;
+    if (r->closing) {
+        return 0;
+    }
+    if (order_leave(&r->order, index_of(r, ch), f->pass, err) < 0) {
+        return -1;
+    }
+    hand_on(r, ch);
+    eventfd_write(r->event_fd, 1);
     return 0;
 }
 
-struct ram_receive *ram_receive_open(struct ram *ram, struct conn *conns, unsigned channels, unsigned pages_per_batch,
-                                     struct error *err) {
-    struct ram_receive *r = calloc(1, sizeof(*r));
-    if (r == NULL || (r->channel = calloc(channels, sizeof(r->channel[0]))) == NULL ||
-        order_init(&r->order, channels, err) < 0) {
-        if (r != NULL) {
-            free(r->channel);
+/* With the lock; the channel was just taken. */
+static int take_turn(struct receive_thread *t, struct receive_channel *ch, struct error *err) {
+    struct ram_receive *r = t->receive;
+    struct frame f;
+    pthread_mutex_unlock(&r->lock);
+    int rc = read_frame(t, ch, &f, err);
+    pthread_mutex_lock(&r->lock);
+    if (rc > 0) {
+        ch->ended = true;
+        eventfd_write(r->event_fd, 1);
+        pthread_cond_broadcast(&r->channel_free); /* perhaps it was the last one */
+        return 0;
+    }
+    if (rc < 0) {
+        return -1;
+    }
+    return f.kind == FRAME_PASS_END ? end_pass(r, ch, &f, err) : place(t, ch, &f, err);
+}
+
+static struct receive_channel *find_channel(struct ram_receive *r, bool *all_ended) {
+    *all_ended = true;
+    for (unsigned i = 0; i < r->config.channels; i++) {
+        struct receive_channel *ch = &r->channels[i];
+        *all_ended = *all_ended && ch->ended;
+        if (!ch->taken) {
+            return ch;
         }
-        free(r);
+    }
+    return NULL;
+}
+
+static void *run_thread(void *opaque) {
+    struct receive_thread *t = opaque;
+    struct ram_receive *r = t->receive;
+    char name[16];
+    snprintf(name, sizeof(name), "receive %u", t->index);
+    pthread_setname_np(pthread_self(), name);
+    LOCK_GUARD(&r->lock);
+    while (!r->closing) {
+        bool all_ended;
+        struct receive_channel *ch = find_channel(r, &all_ended);
+        struct error err = { 0 };
+        if (ch == NULL && all_ended) {
+            break;
+        }
+        if (ch == NULL) {
+            pthread_cond_wait(&r->channel_free, &r->lock);
+            continue;
+        }
+        ch->taken = true;
+        if (take_turn(t, ch, &err) < 0) {
+            fail(r, &err);
+        }
+    }
+    return NULL;
+}
+
+/* ---- the main thread's side ---- */
+
+static int start_threads(struct ram_receive *r, struct ram *ram, struct error *err) {
+    for (unsigned i = 0; i < r->thread_count; i++) {
+        struct receive_thread *t = &r->threads[i];
+        t->receive = r;
+        t->index = i;
+        if (placer_init(&t->placer, ram, r->config.key, &r->rejected, r->config.pages_per_batch, err) < 0) {
+            return -1;
+        }
+        if (pthread_create(&t->thread, NULL, run_thread, t) != 0) {
+            return error_errno(err, ERROR_SYSTEM, "cannot start a receiving thread");
+        }
+        r->started++;
+    }
+    return 0;
+}
+
+static int init(struct ram_receive *r, struct ram *ram, const struct ram_receive_config *config, struct error *err) {
+    r->config = *config;
+    r->bounds = (struct frame_bounds){ ram->count, ram->block_pages, config->pages_per_batch,
+                                       config->pages_per_batch * RAM_PAGE_SIZE };
+    r->rejections_end = &r->rejections;
+    r->thread_count = config->channels + config->decode_threads;
+    r->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_cond_init(&r->channel_free, NULL);
+    pthread_cond_init(&r->decoder_free, NULL);
+    pthread_cond_init(&r->placed, NULL);
+    r->channels = calloc(config->channels, sizeof(r->channels[0]));
+    r->threads = calloc(r->thread_count, sizeof(r->threads[0]));
+    if (order_init(&r->order, config->channels, err) < 0 || r->channels == NULL || r->threads == NULL) {
+        return error_set(err, ERROR_SYSTEM, "no memory for the channels");
+    }
+    for (unsigned i = 0; i < config->channels; i++) {
+        r->channels[i].conn = &config->conns[i];
+    }
+    return start_threads(r, ram, err);
+}
+
+struct ram_receive *ram_receive_open(struct ram *ram, const struct ram_receive_config *config, struct error *err) {
+    struct ram_receive *r = calloc(1, sizeof(*r));
+    if (r == NULL) {
         error_set(err, ERROR_SYSTEM, "no memory for the channels");
         return NULL;
     }
-    r->ram = ram;
-    r->bounds = (struct frame_bounds){ ram->count, ram->block_pages, pages_per_batch, pages_per_batch * RAM_PAGE_SIZE };
-    r->channels = channels;
-    r->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    pthread_mutex_init(&r->lock, NULL);
-    for (unsigned i = 0; i < channels; i++) {
-        if (channel_init(r, i, &conns[i], pages_per_batch, err) < 0) {
-            for (unsigned k = 0; k < channels; k++) {
-                conn_break(&conns[k]);
-            }
-            ram_receive_close(r);
-            return NULL;
+    if (init(r, ram, config, err) < 0) {
+        for (unsigned i = 0; i < config->channels; i++) {
+            conn_break(&config->conns[i]);
         }
+        ram_receive_close(r);
+        return NULL;
     }
     return r;
 }
@@ -212,25 +294,57 @@ int ram_receive_poll_fd(const struct ram_receive *r) {
     return r->event_fd;
 }
 
+struct ram_rejection *ram_receive_take_rejection(struct ram_receive *r) {
+    LOCK_GUARD(&r->lock);
+    struct ram_rejection *n = r->rejections;
+    if (n != NULL && (r->rejections = n->next) == NULL) {
+        r->rejections_end = &r->rejections;
+    }
+    return n;
+}
+
+uint64_t ram_receive_rejected(const struct ram_receive *r) {
+    return atomic_load(&r->rejected);
+}
+
 uint64_t ram_receive_pages(const struct ram_receive *r) {
     return atomic_load_explicit(&r->pages, memory_order_relaxed);
+}
+
+static void end_threads(struct ram_receive *r) {
+    order_break(&r->order);
+    pthread_mutex_lock(&r->lock);
+    r->closing = true;
+    pthread_cond_broadcast(&r->channel_free);
+    pthread_cond_broadcast(&r->decoder_free);
+    pthread_cond_broadcast(&r->placed);
+    pthread_mutex_unlock(&r->lock);
+    for (unsigned i = 0; i < r->started; i++) {
+        pthread_join(r->threads[i].thread, NULL);
+    }
+    for (unsigned i = 0; i < r->thread_count; i++) {
+        placer_free(&r->threads[i].placer);
+    }
 }
 
 void ram_receive_close(struct ram_receive *r) {
     if (r == NULL) {
         return;
     }
-    order_break(&r->order);
-    for (unsigned i = 0; i < r->channels; i++) {
-        if (i < r->started) {
-            pthread_join(r->channel[i].thread, NULL);
-        }
-        free(r->channel[i].pages);
-        free(r->channel[i].encoded);
+    if (r->threads != NULL && r->channels != NULL) {
+        end_threads(r);
+    }
+    struct ram_rejection *n;
+    while ((n = ram_receive_take_rejection(r)) != NULL) {
+        free(n);
     }
     order_destroy(&r->order);
     close(r->event_fd);
+    pthread_cond_destroy(&r->channel_free);
+    pthread_cond_destroy(&r->decoder_free);
+    pthread_cond_destroy(&r->placed);
     pthread_mutex_destroy(&r->lock);
-    free(r->channel);
+    free(r->channels);
+    free(r->threads);
     free(r);
 }

@@ -2,314 +2,436 @@
 #include "ram/send.h"
 
 #include "base/bits.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fault.h"
-#include "ram/zero.h"
-#include "wire/frame.h"
+#include "ram/encode.h"
+#include "ram/gather.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <xxhash.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
-/*
- * A batch: up to pages_per_batch non-zero pages of one block, copied out of guest memory into `pages`, and beside it
- * the pages that have become zero. Both leave when the batch is full, when the block changes and at the end of a pass.
- */
-struct batch {
-    uint16_t block;
-    uint32_t pages, runs, zero_pages, zero_runs;
-    struct frame_run run[FRAME_MAX_PAGES], zero_run[FRAME_MAX_PAGES];
-};
+#define NAME_SIZE 16
 
 struct send_channel {
-    struct ram_send *send;
     struct conn *conn;
+    bool taken; /* a thread writes to it */
+    bool ended; /* the running pass, on it */
+    uint32_t pages_in_pass;
+};
+
+struct send_thread {
+    struct ram_send *send;
     unsigned index;
-    uint32_t pass;
-    uint32_t sent_in_pass; /* pages in PAGES frames */
     pthread_t thread;
-    void *encoders[CODEC_COUNT];
-    struct choice choice;
-    struct batch batch;
-    uint8_t *pages;   /* pages_per_batch pages: the batch's copy of guest memory */
-    uint8_t *encoded; /* the same size: an encoder that needs more is not used */
-    uint8_t head[FRAME_HEADER_SIZE + FRAME_MAX_PAGES * FRAME_RUN_SIZE];
+    struct encoder encoder;
+    batch_heads head;
 };
 
 struct ram_send {
-    struct pass pass;
+    struct ram *ram;
     struct ram_send_config config;
+    struct pass pass;
+    struct gather gather;
+    struct choice choice;
     struct ram_counters counters;
-    unsigned started; /* threads */
-    struct send_channel *channel;
+    int event_fd;
+    struct send_thread *threads;
+    unsigned thread_count, started;
+    unsigned max_batches;
+
+    pthread_mutex_t lock; /* owns what follows */
+    pthread_cond_t work;  /* an idle thread has something to do */
+    uint32_t number;      /* of the running or last pass */
+    bool running, ending;
+    struct error failure;
+    unsigned idle, gathering, max_gathering, batches;
+    struct send_channel *channels;
+    struct batch *unused; /* last in, first out: what was used last is in the cache */
+    struct batch *ready, **ready_end;
 };
 
-static void add_run(struct frame_run *runs, uint32_t *count, uint64_t page) {
-    if (*count > 0 && runs[*count - 1].first + runs[*count - 1].count == page &&
-        runs[*count - 1].count < FRAME_MAX_RUN_PAGES) {
-        runs[*count - 1].count++;
-    } else {
-        runs[(*count)++] = (struct frame_run){ page, 1 };
-    }
-}
+/* ---- what there is to do; all under the lock ---- */
 
-static int write_frame(struct send_channel *c, const struct frame *f, const struct frame_run *runs,
-                       const uint8_t *payload, struct error *err) {
-    size_t size = frame_encode(f, runs, c->head);
-    struct iovec iov[2] = { { c->head, size }, { (void *)(uintptr_t)payload, f->payload } };
-    return conn_writev(c->conn, iov, f->payload > 0 ? 2 : 1, err);
-}
+enum job { JOB_NONE, JOB_GATHER, JOB_WRITE, JOB_END_PASS };
 
-static int flush_zeros(struct send_channel *c, struct error *err) {
-    struct batch *b = &c->batch;
-    if (b->zero_runs == 0) {
-        return 0;
-    }
-    struct frame f = {
-        .kind = FRAME_ZERO, .block = b->block, .pass = c->pass, .runs = b->zero_runs, .pages = b->zero_pages
-    };
-    b->zero_pages = 0;
-    b->zero_runs = 0;
-    return write_frame(c, &f, b->zero_run, NULL, err);
-}
-
-/* Compresses the batch when that is thought to pay and does; fills codec and payload of the frame. */
-static const uint8_t *encode(struct send_channel *c, struct frame *f, size_t raw, int64_t *encode_ns) {
-    const struct compression_settings *s = c->send->config.compression;
-    const struct codec_ops *codec = codec_by_id(choice_pick(&c->choice, s));
-    *encode_ns = 0;
-    if (codec != NULL) {
-        int64_t begin = clock_now();
-        size_t n = codec->encode(c->encoders[codec->id], c->pages, raw, c->encoded, raw - raw / 16,
-                                 atomic_load_explicit(&s->lz4_acceleration, memory_order_relaxed));
-        *encode_ns = clock_now() - begin;
-        if (n > 0) {
-            f->codec = (uint8_t)codec->id;
-            f->payload = (uint32_t)n;
-            return c->encoded;
+static struct send_channel *free_channel(struct ram_send *s, bool to_end) {
+    for (unsigned i = 0; i < s->config.channels; i++) {
+        struct send_channel *ch = &s->channels[i];
+        if (!ch->taken && !(to_end && ch->ended)) {
+            return ch;
         }
-    }
-    f->codec = CODEC_NONE;
-    f->payload = (uint32_t)raw;
-    return c->pages;
-}
-
-static int flush_pages(struct send_channel *c, struct error *err) {
-    struct batch *b = &c->batch;
-    if (b->pages == 0) {
-        return 0;
-    }
-    size_t raw = (size_t)b->pages * RAM_PAGE_SIZE;
-    XXH128_hash_t digest = XXH3_128bits(c->pages, raw);
-    struct frame f = { .kind = FRAME_PAGES,
-                       .block = b->block,
-                       .pass = c->pass,
-                       .runs = b->runs,
-                       .pages = b->pages,
-                       .digest = { digest.low64, digest.high64 } };
-    int64_t encode_ns;
-    const uint8_t *payload = encode(c, &f, raw, &encode_ns);
-    if (fault_planned("corrupt-batch", NULL) && c->pass >= (uint32_t)fault_value("corrupt-batch", NULL, 1)) {
-        c->pages[0] ^= 1;
-        c->encoded[f.payload / 2] ^= 1;
-    }
-    int64_t begin = clock_now();
-    if (write_frame(c, &f, b->run, payload, err) < 0) {
-        return -1;
-    }
-    choice_learn(&c->choice, raw, f.payload, encode_ns, clock_now() - begin);
-    struct ram_counters *n = &c->send->counters;
-    count(&n->normal, b->pages);
-    count(&n->codecs[f.codec].batches, 1);
-    count(&n->codecs[f.codec].in, raw);
-    count(&n->codecs[f.codec].out, f.payload);
-    c->sent_in_pass += b->pages;
-    b->pages = 0;
-    b->runs = 0;
-    return 0;
-}
-
-static int flush(struct send_channel *c, struct error *err) {
-    return flush_pages(c, err) < 0 || flush_zeros(c, err) < 0 ? -1 : 0;
-}
-
-/* Sorts `n` pages that were just read to the end of the batch: the non-zero ones stay, moved together. */
-static void sort_pages(struct send_channel *c, struct ram_block *block, uint64_t first, uint32_t n) {
-    struct batch *b = &c->batch;
-    uint8_t *from = c->pages + (size_t)b->pages * RAM_PAGE_SIZE, *to = from;
-    uint64_t zeros = 0;
-    for (uint64_t page = first; page < first + n; page++, from += RAM_PAGE_SIZE) {
-        if (!is_zero(from, RAM_PAGE_SIZE)) {
-            if (to != from) {
-                memcpy(to, from, RAM_PAGE_SIZE);
-            }
-            to += RAM_PAGE_SIZE;
-            bits_set(block->sent, page);
-            add_run(b->run, &b->runs, page);
-            b->pages++;
-            continue;
-        }
-        zeros++;
-        if (bits_test(block->sent, page)) { /* else the destination has zeros there from the start */
-            bits_clear(block->sent, page);
-            add_run(b->zero_run, &b->zero_runs, page);
-            b->zero_pages++;
-        }
-    }
-    count(&c->send->counters.duplicate, zeros);
-    count(&c->send->counters.done, n);
-}
-
-/* Pages [first, end) are dirty; there is room for at least one. */
-static int add_pages(struct send_channel *c, struct ram_block *block, uint64_t first, uint64_t end, struct error *err) {
-    struct batch *b = &c->batch;
-    uint32_t max = c->send->config.pages_per_batch;
-    while (first < end) {
-        uint32_t room = max - b->pages;
-        uint32_t n = end - first < room ? (uint32_t)(end - first) : room;
-        if (ram_read(block, first, n, c->pages + (size_t)b->pages * RAM_PAGE_SIZE, err) < 0) {
-            return -1;
-        }
-        sort_pages(c, block, first, n);
-        first += n;
-        if (b->pages == max && flush_pages(c, err) < 0) {
-            return -1;
-        }
-        if (b->zero_runs > FRAME_MAX_PAGES - max && flush_zeros(c, err) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static int send_chunk(struct send_channel *c, const struct pass_chunk *chunk, struct error *err) {
-    if (chunk->index != c->batch.block) {
-        if (flush(c, err) < 0) {
-            return -1;
-        }
-        c->batch.block = chunk->index;
-    }
-    uint64_t *dirty = chunk->block->dirty;
-    uint64_t first = bits_next_set(dirty, chunk->first, chunk->end);
-    while (first < chunk->end) {
-        uint64_t end = bits_next_clear(dirty, first, chunk->end);
-        if (add_pages(c, chunk->block, first, end, err) < 0) {
-            return -1;
-        }
-        first = bits_next_set(dirty, end, chunk->end);
-    }
-    bits_clear_range(dirty, chunk->first, chunk->end);
-    return 0;
-}
-
-static int send_pass(struct send_channel *c, struct error *err) {
-    struct pass_chunk chunk;
-    c->sent_in_pass = 0;
-    while (pass_next_chunk(&c->send->pass, &chunk)) {
-        if (send_chunk(c, &chunk, err) < 0) {
-            return -1;
-        }
-    }
-    if (flush(c, err) < 0) {
-        return -1;
-    }
-    struct frame end = { .kind = FRAME_PASS_END, .pass = c->pass, .pages = c->sent_in_pass };
-    return write_frame(c, &end, NULL, NULL, err);
-}
-
-static void *run_channel(void *opaque) {
-    struct send_channel *c = opaque;
-    struct pass *pass = &c->send->pass;
-    char name[16];
-    snprintf(name, sizeof(name), "send %u", c->index);
-    pthread_setname_np(pthread_self(), name);
-    while (pass_wait(pass, c->pass, &c->pass)) {
-        struct error err = { 0 };
-        if (send_pass(c, &err) < 0) {
-            pass_fail(pass, &err);
-            return NULL;
-        }
-        pass_leave(pass);
     }
     return NULL;
 }
 
-static int channel_init(struct ram_send *s, unsigned i, struct error *err) {
-    struct send_channel *c = &s->channel[i];
-    size_t size = (size_t)s->config.pages_per_batch * RAM_PAGE_SIZE;
-    c->send = s;
-    c->conn = &s->config.conns[i];
-    c->index = i;
-    c->pages = aligned_alloc(RAM_PAGE_SIZE, size);
-    c->encoded = aligned_alloc(RAM_PAGE_SIZE, size);
-    bool complete = c->pages != NULL && c->encoded != NULL;
-    for (unsigned id = 0; id < CODEC_COUNT; id++) {
-        const struct codec_ops *codec = codec_by_id(id);
-        if (codec != NULL) {
-            c->encoders[id] = codec->encoder_new();
-            complete = complete && c->encoders[id] != NULL;
+static bool may_gather(struct ram_send *s) {
+    return s->gathering < s->max_gathering && (s->unused != NULL || s->batches < s->max_batches) &&
+           pass_has_chunk(&s->pass);
+}
+
+static bool all_gathered(struct ram_send *s) {
+    return s->gathering == 0 && s->ready == NULL && !pass_has_chunk(&s->pass);
+}
+
+static enum job find_job(struct ram_send *s) {
+    if (!s->running || error_is_set(&s->failure)) {
+        return JOB_NONE;
+    }
+    if (s->ready != NULL && free_channel(s, false) != NULL) {
+        return JOB_WRITE;
+    }
+    if (may_gather(s)) {
+        return JOB_GATHER;
+    }
+    return all_gathered(s) && free_channel(s, true) != NULL ? JOB_END_PASS : JOB_NONE;
+}
+
+/* Whoever goes off to do something lets the next one see whether there is more. */
+static void wake_next(struct ram_send *s) {
+    if (s->idle > 0 && find_job(s) != JOB_NONE) {
+        pthread_cond_signal(&s->work);
+    }
+}
+
+static void fail(struct ram_send *s, const struct error *cause) {
+    if (!error_is_set(&s->failure)) {
+        s->failure = *cause;
+    }
+    eventfd_write(s->event_fd, 1);
+}
+
+static void put_unused(struct ram_send *s, struct batch *b) {
+    b->next = s->unused;
+    s->unused = b;
+}
+
+static void put_ready(struct ram_send *s, struct batch *b) {
+    b->next = NULL;
+    *s->ready_end = b;
+    s->ready_end = &b->next;
+}
+
+static struct batch *take_ready(struct ram_send *s) {
+    struct batch *b = s->ready;
+    s->ready = b->next;
+    if (s->ready == NULL) {
+        s->ready_end = &s->ready;
+    }
+    return b;
+}
+
+/* ---- the jobs; they are called with the lock, leave it for the work, and come back with it ---- */
+
+static struct batch *take_unused(struct ram_send *s) {
+    struct batch *b = s->unused;
+    if (b != NULL) {
+        s->unused = b->next;
+    } else {
+        s->batches++;
+    }
+    return b;
+}
+
+static int make_batch(struct send_thread *t, struct batch *b, uint32_t pass, struct error *err) {
+    struct ram_send *s = t->send;
+    batch_reset(b, pass);
+    int64_t begin = clock_thread_cpu();
+    if (gather_batch(&s->gather, b, err) < 0) {
+        return -1;
+    }
+    if (b->full.pages == 0) {
+        return 0;
+    }
+    choice_gathered(&s->choice, (size_t)b->full.pages * RAM_PAGE_SIZE, clock_thread_cpu() - begin);
+    return encode_batch(&t->encoder, b, err);
+}
+
+static void gather_job(struct send_thread *t) {
+    struct ram_send *s = t->send;
+    struct error err = { 0 };
+    struct batch *b = take_unused(s);
+    uint32_t pass = s->number;
+    s->gathering++;
+    wake_next(s);
+    pthread_mutex_unlock(&s->lock);
+    if (b == NULL && (b = batch_new(s->config.pages_per_batch, NULL)) == NULL) {
+        error_set(&err, ERROR_SYSTEM, "no memory for a batch of pages");
+    }
+    int rc = b != NULL ? make_batch(t, b, pass, &err) : -1;
+    pthread_mutex_lock(&s->lock);
+    s->gathering--;
+    if (rc < 0) {
+        fail(s, &err);
+    }
+    if (rc < 0 || batch_is_empty(b)) {
+        b != NULL ? put_unused(s, b) : (void)s->batches--;
+    } else {
+        put_ready(s, b);
+    }
+}
+
+static int write_batch(struct send_thread *t, struct send_channel *ch, struct batch *b, struct error *err) {
+    struct ram_send *s = t->send;
+    if (fault_planned("corrupt-batch", NULL) && b->payload_size > 0 &&
+        b->pass >= (uint32_t)fault_value("corrupt-batch", NULL, 1)) {
+        ((uint8_t *)(uintptr_t)b->payload)[b->payload_size / 2] ^= 1;
+    }
+    uint64_t sent = atomic_load(&ch->conn->sent);
+    int64_t cpu = clock_thread_cpu(), blocked = atomic_load(&ch->conn->blocked);
+    if (batch_write(b, s->config.key, ch->conn, t->head, err) < 0) {
+        return -1;
+    }
+    choice_written(&s->choice, atomic_load(&ch->conn->sent) - sent, clock_thread_cpu() - cpu,
+                   atomic_load(&ch->conn->blocked) - blocked, clock_now());
+    encode_count(&s->counters, b);
+    return 0;
+}
+
+static void write_job(struct send_thread *t) {
+    struct ram_send *s = t->send;
+    struct error err = { 0 };
+    struct send_channel *ch = free_channel(s, false);
+    struct batch *b = take_ready(s);
+    ch->taken = true;
+    ch->pages_in_pass += b->full.pages + b->delta.pages;
+    wake_next(s);
+    pthread_mutex_unlock(&s->lock);
+    int rc = write_batch(t, ch, b, &err);
+    pthread_mutex_lock(&s->lock);
+    ch->taken = false;
+    put_unused(s, b);
+    if (rc < 0) {
+        fail(s, &err);
+    }
+}
+
+static bool pass_has_ended(const struct ram_send *s) {
+    for (unsigned i = 0; i < s->config.channels; i++) {
+        if (!s->channels[i].ended || s->channels[i].taken) {
+            return false;
         }
     }
-    if (!complete) {
-        return error_set(err, ERROR_SYSTEM, "no memory for channel %u", i);
+    return true;
+}
+
+static void end_pass_job(struct send_thread *t) {
+    struct ram_send *s = t->send;
+    struct error err = { 0 };
+    struct send_channel *ch = free_channel(s, true);
+    ch->taken = ch->ended = true;
+    struct frame end = { .kind = FRAME_PASS_END, .pass = s->number, .pages = ch->pages_in_pass };
+    ch->pages_in_pass = 0;
+    wake_next(s);
+    pthread_mutex_unlock(&s->lock);
+    int rc = conn_write(ch->conn, t->head[0], frame_encode(&end, NULL, t->head[0]), &err);
+    pthread_mutex_lock(&s->lock);
+    ch->taken = false;
+    if (rc < 0) {
+        fail(s, &err);
+    } else if (pass_has_ended(s)) {
+        s->running = false;
+        eventfd_write(s->event_fd, 1);
     }
-    if (pthread_create(&c->thread, NULL, run_channel, c) != 0) {
-        return error_errno(err, ERROR_SYSTEM, "cannot start the thread of channel %u", i);
+}
+
+static void *run_thread(void *opaque) {
+    struct send_thread *t = opaque;
+    struct ram_send *s = t->send;
+    char name[NAME_SIZE];
+    snprintf(name, sizeof(name), "send %u", t->index);
+    pthread_setname_np(pthread_self(), name);
+    LOCK_GUARD(&s->lock);
+    while (!s->ending) {
+        switch (find_job(s)) {
+        case JOB_GATHER:
+            gather_job(t);
+            break;
+        case JOB_WRITE:
+            write_job(t);
+            break;
+        case JOB_END_PASS:
+            end_pass_job(t);
+            break;
+        case JOB_NONE:
+            s->idle++;
+            pthread_cond_wait(&s->work, &s->lock);
+            s->idle--;
+        }
     }
-    s->started++;
+    return NULL;
+}
+
+/* ---- the main thread's side ---- */
+
+/* Batches under way: each gathering thread has one, each channel writes one and has another one ready. */
+#define MAX_BATCH_MEMORY (UINT64_C(64) << 20)
+
+static unsigned batches_for(const struct ram_send_config *c) {
+    uint64_t want = c->max_threads + 2 * c->channels;
+    uint64_t most = MAX_BATCH_MEMORY / (2 * (uint64_t)c->pages_per_batch * RAM_PAGE_SIZE);
+    uint64_t least = c->channels + 1;
+    return (unsigned)(want < most ? want : most > least ? most : least);
+}
+
+static int start_threads(struct ram_send *s, struct error *err) {
+    for (unsigned i = 0; i < s->thread_count; i++) {
+        struct send_thread *t = &s->threads[i];
+        t->send = s;
+        t->index = i;
+        t->encoder =
+            (struct encoder){ .choice = &s->choice, .compression = s->config.compression, .counters = &s->counters };
+        if (pthread_create(&t->thread, NULL, run_thread, t) != 0) {
+            return error_errno(err, ERROR_SYSTEM, "cannot start a sending thread");
+        }
+        s->started++;
+    }
     return 0;
+}
+
+static int init(struct ram_send *s, struct ram *ram, const struct ram_send_config *config, struct error *err) {
+    s->ram = ram;
+    s->config = *config;
+    s->ready_end = &s->ready;
+    s->max_gathering = config->max_threads;
+    s->thread_count = config->max_threads + config->channels;
+    s->max_batches = batches_for(config);
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->work, NULL);
+    pass_init(&s->pass, ram);
+    choice_init(&s->choice, config->channels, config->max_threads);
+    s->gather = (struct gather){
+        .pass = &s->pass, .key = config->key, .settings = config->compression, .counters = &s->counters
+    };
+    s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    s->channels = calloc(config->channels, sizeof(s->channels[0]));
+    s->threads = calloc(s->thread_count, sizeof(s->threads[0]));
+    if (s->event_fd < 0 || s->channels == NULL || s->threads == NULL) {
+        return error_errno(err, ERROR_SYSTEM, "no memory for the sending threads");
+    }
+    for (unsigned i = 0; i < config->channels; i++) {
+        s->channels[i].conn = &config->conns[i];
+    }
+    return start_threads(s, err);
 }
 
 struct ram_send *ram_send_open(struct ram *ram, const struct ram_send_config *config, struct error *err) {
     struct ram_send *s = calloc(1, sizeof(*s));
-    if (s == NULL || (s->channel = calloc(config->channels, sizeof(s->channel[0]))) == NULL) {
-        free(s);
-        error_errno(err, ERROR_SYSTEM, "no memory for the channels");
+    if (s == NULL) {
+        error_errno(err, ERROR_SYSTEM, "no memory for the sending threads");
         return NULL;
     }
-    s->config = *config;
-    if (pass_init(&s->pass, ram, config->channels, err) < 0) {
-        free(s->channel);
-        free(s);
+    if (init(s, ram, config, err) < 0) {
+        ram_send_close(s);
         return NULL;
-    }
-    for (unsigned i = 0; i < config->channels; i++) {
-        if (channel_init(s, i, err) < 0) {
-            ram_send_close(s);
-            return NULL;
-        }
     }
     return s;
 }
 
-struct pass *ram_send_pass(struct ram_send *s) {
-    return &s->pass;
+static void end_threads(struct ram_send *s) {
+    pthread_mutex_lock(&s->lock);
+    s->ending = true;
+    pthread_cond_broadcast(&s->work);
+    pthread_mutex_unlock(&s->lock);
+    for (unsigned i = 0; i < s->started; i++) {
+        pthread_join(s->threads[i].thread, NULL);
+        encoder_free(&s->threads[i].encoder);
+    }
 }
 
-struct ram_counters *ram_send_counters(struct ram_send *s) {
-    return &s->counters;
+static void free_batches(struct batch *first) {
+    while (first != NULL) {
+        struct batch *next = first->next;
+        batch_free(first);
+        first = next;
+    }
 }
 
 void ram_send_close(struct ram_send *s) {
     if (s == NULL) {
         return;
     }
-    pass_end_threads(&s->pass);
-    for (unsigned i = 0; i < s->config.channels; i++) {
-        struct send_channel *c = &s->channel[i];
-        if (i < s->started) {
-            pthread_join(c->thread, NULL);
-        }
-        for (unsigned id = 0; id < CODEC_COUNT; id++) {
-            if (c->encoders[id] != NULL) {
-                codec_by_id(id)->encoder_free(c->encoders[id]);
-            }
-        }
-        free(c->pages);
-        free(c->encoded);
-    }
+    end_threads(s);
+    free_batches(s->ready);
+    free_batches(s->unused);
+    cache_close(s->gather.cache);
+    choice_destroy(&s->choice);
     pass_destroy(&s->pass);
-    free(s->channel);
+    if (s->event_fd >= 0) {
+        close(s->event_fd);
+    }
+    pthread_cond_destroy(&s->work);
+    pthread_mutex_destroy(&s->lock);
+    free(s->channels);
+    free(s->threads);
     free(s);
+}
+
+uint32_t ram_send_start(struct ram_send *s) {
+    LOCK_GUARD(&s->lock);
+    pass_begin(&s->pass);
+    for (unsigned i = 0; i < s->config.channels; i++) {
+        s->channels[i].ended = false;
+    }
+    choice_resume(&s->choice, clock_now());
+    s->number++;
+    s->running = true;
+    pthread_cond_signal(&s->work);
+    return s->number;
+}
+
+int ram_send_poll(struct ram_send *s, struct error *err) {
+    LOCK_GUARD(&s->lock);
+    eventfd_t drained;
+    eventfd_read(s->event_fd, &drained);
+    if (error_is_set(&s->failure)) {
+        return error_set(err, s->failure.class, "%s", s->failure.desc);
+    }
+    return !s->running;
+}
+
+int ram_send_fd(const struct ram_send *s) {
+    return s->event_fd;
+}
+
+uint32_t ram_send_pass(const struct ram_send *s) {
+    return s->number; /* only the main thread changes it */
+}
+
+void ram_send_set_threads(struct ram_send *s, unsigned threads, double cpus) {
+    choice_set_cpus(&s->choice, cpus);
+    LOCK_GUARD(&s->lock);
+    s->max_gathering = threads < 1 ? 1 : threads < s->config.max_threads ? threads : s->config.max_threads;
+    wake_next(s);
+}
+
+void ram_send_set_cache(struct ram_send *s, uint64_t bytes) {
+    uint64_t have = cache_size(s->gather.cache);
+    if (have <= bytes && bytes < 2 * have) {
+        return; /* the same power of two */
+    }
+    cache_close(s->gather.cache);
+    s->gather.cache = cache_open(bytes);
+}
+
+void ram_send_forget(struct ram_send *s, uint16_t block, uint64_t first, uint64_t count) {
+    struct ram_block *b = &s->ram->blocks[block];
+    for (uint64_t page = first; page < first + count; page++) {
+        ram_set_digest(b, page, (struct page_digest){ 0, 0 });
+        if (s->gather.cache != NULL) {
+            cache_drop(s->gather.cache, block, page);
+        }
+    }
+    bits_set_range(b->sent, first, first + count);
+    bits_set_range(b->dirty, first, first + count);
+}
+
+struct ram_counters *ram_send_counters(struct ram_send *s) {
+    return &s->counters;
+}
+
+double ram_send_link_rate(struct ram_send *s) {
+    return choice_link_rate(&s->choice);
 }

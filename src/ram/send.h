@@ -1,28 +1,62 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The sending half of the RAM path: one thread per channel turns chunks of a pass into frames. */
+/*
+ * The sending half of the RAM path.
+ *
+ *   main thread   scan → drain → ram_send_start() ............ ram_send_fd() is readable: ram_send_poll()
+ *   threads       gather and compress a batch │ write a batch to a free channel │ end the pass on a channel
+ *
+ * The threads have no fixed duty. Each takes what there is to do: at most `compress-threads` of them gather and
+ * compress at one time, and each channel is written by one. As long as a channel is free a batch is written by the
+ * thread that made it, while it is in that core's cache; when all are busy it waits for the next one to become free. So
+ * the number of channels and the number of compressing threads are set apart, and nothing is handed over that need not
+ * be.
+ */
 #ifndef GODWIT_RAM_SEND_H
 #define GODWIT_RAM_SEND_H
 
 #include "base/error.h"
+#include "ram/block.h"
 #include "ram/choice.h"
 #include "ram/counters.h"
-#include "ram/pass.h"
+#include "ram/digest.h"
 #include "wire/conn.h"
 
 struct ram_send_config {
     unsigned channels;
+    unsigned max_threads; /* that gather and compress, at most, ever */
     unsigned pages_per_batch;
     struct conn *conns;                             /* one per channel; stay valid until ram_send_close() */
     const struct compression_settings *compression; /* likewise */
+    const struct digest_key *key;                   /* likewise */
 };
 
 struct ram_send;
 
 /* Starts the threads, which wait for a pass. */
 struct ram_send *ram_send_open(struct ram *ram, const struct ram_send_config *config, struct error *err);
-struct pass *ram_send_pass(struct ram_send *s);
-struct ram_counters *ram_send_counters(struct ram_send *s);
 /* Ends and joins the threads. When a pass is running its connections must have been broken before. NULL is allowed. */
 void ram_send_close(struct ram_send *s);
+
+/* Begins a pass over all dirty pages and returns its number, from 1. None is running. */
+uint32_t ram_send_start(struct ram_send *s);
+/* 1 when the pass is finished, 0 when not yet, -1 with the first failure of a thread. */
+int ram_send_poll(struct ram_send *s, struct error *err);
+/* Readable when a pass is finished or a thread has failed. */
+int ram_send_fd(const struct ram_send *s);
+/* The number of the running or last pass. */
+uint32_t ram_send_pass(const struct ram_send *s);
+
+/* Main thread. How many threads may gather and compress from now on (1 … max_threads), and how many CPUs the engine may
+ * use, for the choice of codecs. */
+void ram_send_set_threads(struct ram_send *s, unsigned threads, double cpus);
+/* Main thread, between passes. The bytes for last sent versions; what was in the cache is kept when nothing changes. */
+void ram_send_set_cache(struct ram_send *s, uint64_t bytes);
+/* Main thread, between passes: it is not known what the destination holds of these pages; they are sent again, in full.
+ */
+void ram_send_forget(struct ram_send *s, uint16_t block, uint64_t first, uint64_t count);
+
+struct ram_counters *ram_send_counters(struct ram_send *s);
+/* Bytes/s that the link is thought to carry. */
+double ram_send_link_rate(struct ram_send *s);
 
 #endif

@@ -52,17 +52,41 @@ static int advance(struct iovec *iov, int count, size_t n) {
     return done;
 }
 
+static void note_blocked(struct conn *c, int64_t ns) {
+    atomic_fetch_add_explicit(&c->blocked, ns, memory_order_relaxed);
+}
+
+/* Sends what the connection takes at once; when that is nothing, waits, and notes for how long. CPU time is no wait. */
+static ssize_t send_some(struct conn *c, const struct msghdr *msg) {
+    ssize_t n = sendmsg(c->fd, msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n >= 0 || errno != EAGAIN) {
+        return n;
+    }
+    int64_t begin = clock_now(), cpu = clock_thread_cpu();
+    n = sendmsg(c->fd, msg, MSG_NOSIGNAL);
+    int saved = errno;
+    note_blocked(c, (clock_now() - begin) - (clock_thread_cpu() - cpu));
+    errno = saved;
+    return n;
+}
+
+static void wait_for_limit(struct conn *c, const struct iovec *iov, int count) {
+    size_t total = 0;
+    for (int i = 0; i < count; i++) {
+        total += iov[i].iov_len;
+    }
+    int64_t begin = clock_now();
+    limit_wait(c->limit, total);
+    note_blocked(c, clock_now() - begin);
+}
+
 int conn_writev(struct conn *c, struct iovec *iov, int count, struct error *err) {
     if (c->limit != NULL) {
-        size_t total = 0;
-        for (int i = 0; i < count; i++) {
-            total += iov[i].iov_len;
-        }
-        limit_wait(c->limit, total);
+        wait_for_limit(c, iov, count);
     }
     while (count > 0) {
         struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)(count < IOV_MAX ? count : IOV_MAX) };
-        ssize_t n = sendmsg(c->fd, &msg, MSG_NOSIGNAL);
+        ssize_t n = send_some(c, &msg);
         if (n < 0 && errno == EINTR) {
             continue;
         }

@@ -23,6 +23,7 @@ struct conn {
     _Atomic int64_t patience;        /* ns that one read may take in all, however it drips; 0: any time */
     struct limit *limit;             /* shared by all connections of a migration; NULL: none */
     _Atomic uint64_t sent, received; /* bytes */
+    _Atomic int64_t blocked;         /* ns that writes had to wait until the connection, or the limit, took more */
 };
 
 /* Takes over a blocking descriptor. */

@@ -5,8 +5,9 @@
 
 #include <xxhash.h>
 
-/* Layout: magic 4, kind 1, codec 1, block 2, pass 4, runs 4, pages 4, payload 4, digest 16, reserved 8, check 8. */
-#define FRAME_MAGIC 0x31465747u /* "GWF1" */
+/* Layout: magic 4, kind 1, codec 1, block 2, pass 4, runs 4, pages 4, payload 4, digest 16, device 1, reserved 7,
+ * check 8. */
+#define FRAME_MAGIC 0x32465747u /* "GWF2" */
 #define CHECK_AT 48
 #define RUN_COUNT_BITS 24
 
@@ -27,6 +28,7 @@ size_t frame_encode(const struct frame *f, const struct frame_run *runs, uint8_t
     put_u32(out + 20, f->payload);
     put_u64(out + 24, f->digest[0]);
     put_u64(out + 32, f->digest[1]);
+    out[40] = f->device;
     for (uint32_t i = 0; i < f->runs; i++) {
         put_u64(out + FRAME_HEADER_SIZE + i * FRAME_RUN_SIZE, runs[i].first << RUN_COUNT_BITS | runs[i].count);
     }
@@ -66,6 +68,7 @@ int frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], const struct frame_
         .pages = get_u32(in + 16),
         .payload = get_u32(in + 20),
         .digest = { get_u64(in + 24), get_u64(in + 32) },
+        .device = in[40],
     };
     if (f->kind == FRAME_PASS_END) {
         return bounded(err, "runs", f->runs, 0) | bounded(err, "a payload of", f->payload, 0);
@@ -76,7 +79,7 @@ int frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], const struct frame_
     if (bounded(err, "runs", f->runs, FRAME_MAX_PAGES) < 0) {
         return -1;
     }
-    if (f->kind == FRAME_PAGES) {
+    if (f->kind == FRAME_PAGES || f->kind == FRAME_DELTA) {
         return check_pages_frame(f, b, err);
     }
     if (f->kind == FRAME_ZERO) {

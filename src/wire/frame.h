@@ -2,13 +2,14 @@
 /*
  * What travels on a channel: frames. A frame is a header, `runs` page runs, and `payload` bytes.
  *
- *   PAGES     pages of one RAM block, not zero, one unit for the codec; the digest is of the pages as they were before
- *             the codec
+ *   PAGES     pages of one RAM block, not zero, one unit for the codec
+ *   DELTA     pages of one RAM block, each as the change from the version that was sent last (codec/delta.h)
  *   ZERO      pages that are zero now and were not when they were last sent
  *   PASS_END  this channel has sent all that it will send of a pass; `pages` counts what it sent (mod 2^32)
  *
- * Two digests: `check` covers the header and the runs (where pages go), `digest` the pages (what goes there). Nothing
- * is placed before both agree. Every number of a decoded frame has been held against struct frame_bounds.
+ * Two digests: `check` covers the header and the runs (where pages go), `digest` the pages as they were before any
+ * codec and as they shall be in place (what goes there; ram/digest.h). Nothing is placed before both agree. Every
+ * number of a decoded frame has been held against struct frame_bounds.
  */
 #ifndef GODWIT_WIRE_FRAME_H
 #define GODWIT_WIRE_FRAME_H
@@ -24,7 +25,7 @@
 #define FRAME_PAGE_SIZE 4096
 #define FRAME_MAX_RUN_PAGES 0xffffffu /* what 24 bits hold */
 
-enum frame_kind { FRAME_PAGES = 1, FRAME_ZERO = 2, FRAME_PASS_END = 3 };
+enum frame_kind { FRAME_PAGES = 1, FRAME_ZERO = 2, FRAME_PASS_END = 3, FRAME_DELTA = 4 };
 
 /* Pages [first, first + count) of the block, in units of 4 KiB. On the wire: first in the upper 40 bits, count in the
  * lower 24. */
@@ -41,14 +42,15 @@ struct frame {
     uint32_t runs;
     uint32_t pages;     /* sum over the runs */
     uint32_t payload;   /* bytes behind the runs */
-    uint64_t digest[2]; /* XXH3-128 of the pages, low half first */
+    uint64_t digest[2]; /* of the pages, low half first */
+    uint8_t device;     /* which accelerator made the payload, from 1; 0: none did */
 };
 
 /* What a receiver allows. */
 struct frame_bounds {
     uint16_t blocks;
     const uint64_t *block_pages; /* pages of each block */
-    uint32_t max_pages;          /* in one PAGES frame */
+    uint32_t max_pages;          /* in one PAGES or DELTA frame */
     uint32_t max_payload;        /* bytes */
 };
 

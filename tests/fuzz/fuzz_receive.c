@@ -7,15 +7,16 @@
  * digest are right, since no fuzzer would guess those.
  */
 #include "codec/codec.h"
+#include "codec/delta.h"
 #include "fuzz.h"
 #include "ram/receive.h"
 #include "wire/frame.h"
 
 #include <poll.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #define BLOCKS 2
 #define BATCH 4u
@@ -41,7 +42,22 @@ enum {
     ITEM_FILL = 8, /* the payload is whole pages of one byte, and right */
     ITEM_LZ4 = 16, /* … and compressed */
     ITEM_MISCOUNT = 32,
+    ITEM_DEVICE = 64, /* an accelerator made it: what is wrong with it is no failure */
 };
+
+static const struct digest_key key = { { 1, 2, 3 } };
+
+/* Of as many whole pages as there are bytes for. */
+static void set_digest(struct frame *f, const uint8_t *bytes, size_t size) {
+    struct page_digest digests[BATCH];
+    size_t n = size / FRAME_PAGE_SIZE < BATCH ? size / FRAME_PAGE_SIZE : BATCH;
+    for (size_t i = 0; i < n; i++) {
+        digests[i] = digest_page(&key, bytes + i * FRAME_PAGE_SIZE);
+    }
+    struct page_digest d = digest_batch(&key, digests, n);
+    f->digest[0] = d.low;
+    f->digest[1] = d.high;
+}
 
 /* Fills payload and digest of the recipe; returns the payload's size. */
 static size_t make_payload(struct input *in, unsigned item, struct frame *f, uint8_t *payload) {
@@ -57,19 +73,19 @@ static size_t make_payload(struct input *in, unsigned item, struct frame *f, uin
         /* the digest of what it decodes to, when it does */
         const struct codec_ops *codec = codec_by_id(f->codec);
         const uint8_t *pages = payload;
-        size = codec == NULL ? n : size;
-        if (codec != NULL && codec->decode(codec->decoder_new(), payload, n, raw, size) == 0) {
+        void *decoder = codec != NULL ? codec->decoder_new() : NULL;
+        if (codec != NULL && codec->decode(decoder, payload, n, raw, size) == 0) {
             pages = raw;
         }
-        XXH128_hash_t digest = XXH3_128bits(pages, codec != NULL && pages == payload ? 0 : size);
-        f->digest[0] = digest.low64;
-        f->digest[1] = digest.high64;
+        if (codec != NULL) {
+            codec->decoder_free(decoder);
+        }
+        size = pages == payload ? n : size;
+        set_digest(f, pages, size);
         return n;
     }
     memset(raw, (int)take(in, 1), size);
-    XXH128_hash_t digest = XXH3_128bits(raw, size);
-    f->digest[0] = digest.low64;
-    f->digest[1] = digest.high64;
+    set_digest(f, raw, size);
     size_t n = 0;
     if ((item & ITEM_LZ4) != 0 && size > 0) {
         void *encoder = codec_lz4.encoder_new();
@@ -85,75 +101,112 @@ static size_t make_payload(struct input *in, unsigned item, struct frame *f, uin
     return n;
 }
 
-static void append_frame(struct stream *s, struct input *in, unsigned item) {
-    static uint8_t payload[BATCH * FRAME_PAGE_SIZE + 2];
-    uint8_t head[FRAME_HEADER_SIZE + RUNS_MAX * FRAME_RUN_SIZE];
-    struct frame_run runs[RUNS_MAX];
-    struct frame f = { .kind = item & ITEM_KIND, .block = (uint16_t)take(in, 1), .pass = take(in, 1) };
-    f.runs = take(in, 1) % (RUNS_MAX + 1);
-    for (uint32_t i = 0; i < f.runs; i++) {
-        runs[i] = (struct frame_run){ take(in, 1), take(in, 1) };
-        f.pages += runs[i].count;
-    }
-    if (f.kind == FRAME_PASS_END || (item & ITEM_MISCOUNT) != 0) {
-        f.pages = take(in, 1);
-    }
-    if (f.kind == FRAME_PAGES) {
-        f.payload = (uint32_t)make_payload(in, item, &f, payload);
-    }
-    append(s, head, frame_encode(&f, runs, head));
-    append(s, payload, f.payload);
-}
-
-static void make_stream(struct stream *s, struct input *in) {
-    s->size = 0;
-    while (in->size > 0) {
-        unsigned item = take(in, 1);
-        if ((item & ITEM_KIND) != 0) {
-            append_frame(s, in, item);
-            continue;
-        }
-        size_t n = take(in, 1);
-        n = n < in->size ? n : in->size;
-        append(s, in->data, n);
-        in->data += n;
-        in->size -= n;
-    }
-    /* the end: no frame begins like this, so the receiver fails here at the latest */
-    memset(s->data + s->size, 0, FRAME_HEADER_SIZE);
-    s->size += FRAME_HEADER_SIZE;
-}
-
 /* What the destination must hold. */
 struct model {
     uint8_t pages[BLOCKS][24 * FRAME_PAGE_SIZE];
+    bool rejected[BLOCKS][24];
     uint32_t pass; /* placed in full */
     uint32_t pages_in_pass;
 };
 
+static bool runs_fit(const struct frame *f, const struct frame_run *runs) {
+    for (uint32_t i = 0; i < f->runs; i++) {
+        if (runs[i].first + runs[i].count > block_pages[f->block]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What the changes in `payload` make of the frame's pages. */
+static int patch(const struct model *m, const struct frame *f, const struct frame_run *runs, const uint8_t *payload,
+                 size_t size, uint8_t *raw) {
+    const uint8_t *at = payload, *end = payload + size;
+    for (uint32_t i = 0; i < f->runs; i++) {
+        for (uint32_t k = 0; k < runs[i].count; k++, raw += FRAME_PAGE_SIZE) {
+            memcpy(raw, m->pages[f->block] + (runs[i].first + k) * FRAME_PAGE_SIZE, FRAME_PAGE_SIZE);
+            if (delta_decode(&at, end, raw, FRAME_PAGE_SIZE) < 0) {
+                return -1;
+            }
+        }
+    }
+    return at == end ? 0 : -1;
+}
+
+static bool is_rejected(const struct model *m, const struct frame *f, const struct frame_run *runs) {
+    for (uint32_t i = 0; i < f->runs; i++) {
+        for (uint32_t k = 0; k < runs[i].count; k++) {
+            if (m->rejected[f->block][runs[i].first + k]) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static void mark(struct model *m, const struct frame *f, const struct frame_run *runs, bool rejected) {
+    for (uint32_t i = 0; i < f->runs; i++) {
+        for (uint32_t k = 0; k < runs[i].count; k++) {
+            m->rejected[f->block][runs[i].first + k] = rejected;
+        }
+    }
+}
+
+static bool has_its_digest(const struct frame *f, const uint8_t *raw) {
+    struct frame right = *f;
+    set_digest(&right, raw, (size_t)f->pages * FRAME_PAGE_SIZE);
+    return right.digest[0] == f->digest[0] && right.digest[1] == f->digest[1];
+}
+
+static void put(struct model *m, const struct frame *f, const struct frame_run *runs, const uint8_t *raw) {
+    for (uint32_t i = 0; i < f->runs; i++) {
+        size_t n = (size_t)runs[i].count * FRAME_PAGE_SIZE;
+        memcpy(m->pages[f->block] + runs[i].first * FRAME_PAGE_SIZE, raw, n);
+        raw += n;
+    }
+}
+
+static int model_changes(struct model *m, const struct frame *f, const struct frame_run *runs, const uint8_t *payload) {
+    static uint8_t raw[BATCH * FRAME_PAGE_SIZE];
+    if (f->codec != CODEC_NONE) {
+        return -1;
+    }
+    m->pages_in_pass += f->pages;
+    if (is_rejected(m, f, runs)) {
+        mark(m, f, runs, true);
+        return 0;
+    }
+    if (patch(m, f, runs, payload, f->payload, raw) < 0 || !has_its_digest(f, raw)) {
+        return -1;
+    }
+    put(m, f, runs, raw);
+    return 0;
+}
+
 static int model_pages(struct model *m, const struct frame *f, const struct frame_run *runs, const uint8_t *payload) {
     static uint8_t raw[BATCH * FRAME_PAGE_SIZE];
     size_t size = (size_t)f->pages * FRAME_PAGE_SIZE;
-    if (f->codec == CODEC_LZ4) {
-        if (codec_lz4.decode(codec_lz4.decoder_new(), payload, f->payload, raw, size) < 0) {
-            return -1;
-        }
+    const struct codec_ops *codec = codec_by_id(f->codec);
+    bool right = true;
+    if (codec != NULL) {
+        void *decoder = codec->decoder_new();
+        MUST(decoder != NULL);
+        right = codec->decode(decoder, payload, f->payload, raw, size) == 0;
+        codec->decoder_free(decoder);
     } else if (f->codec == CODEC_NONE && f->payload == size) {
         memcpy(raw, payload, size);
     } else {
         return -1;
     }
-    XXH128_hash_t digest = XXH3_128bits(raw, size);
-    if (digest.low64 != f->digest[0] || digest.high64 != f->digest[1]) {
+    right = right && has_its_digest(f, raw);
+    if (!right && f->device == 0) {
         return -1;
     }
-    const uint8_t *from = raw;
-    for (uint32_t i = 0; i < f->runs; i++) {
-        size_t n = (size_t)runs[i].count * FRAME_PAGE_SIZE;
-        memcpy(m->pages[f->block] + runs[i].first * FRAME_PAGE_SIZE, from, n);
-        from += n;
-    }
     m->pages_in_pass += f->pages;
+    mark(m, f, runs, !right);
+    if (right) {
+        put(m, f, runs, raw);
+    }
     return 0;
 }
 
@@ -178,9 +231,14 @@ static size_t model_frame(struct model *m, const struct frame_bounds *bounds, co
         m->pages_in_pass = 0;
         return head;
     }
-    if (f.kind == FRAME_PAGES) {
-        return model_pages(m, &f, runs, data + head) < 0 ? 0 : head + f.payload;
+    if (f.kind == FRAME_PAGES || f.kind == FRAME_DELTA) {
+        int rc = (f.kind == FRAME_PAGES ? model_pages : model_changes)(m, &f, runs, data + head);
+        return rc < 0 ? 0 : head + f.payload;
     }
+    if (f.codec != CODEC_NONE) {
+        return 0;
+    }
+    mark(m, &f, runs, false);
     for (uint32_t i = 0; i < f.runs; i++) {
         memset(m->pages[f.block] + runs[i].first * FRAME_PAGE_SIZE, 0, (size_t)runs[i].count * FRAME_PAGE_SIZE);
     }
@@ -196,6 +254,66 @@ static void run_model(struct model *m, const struct stream *s) {
     }
 }
 
+/* Changes as the input has them, and the digest of what they make of the pages, when they make sense. */
+static size_t make_changes(const struct stream *s, struct input *in, struct frame *f, const struct frame_run *runs,
+                           uint8_t *payload) {
+    static struct model m;
+    static uint8_t raw[BATCH * FRAME_PAGE_SIZE];
+    size_t n = take(in, 2) % (BATCH * FRAME_PAGE_SIZE);
+    n = n < in->size ? n : in->size;
+    memcpy(payload, in->data, n);
+    in->data += n;
+    in->size -= n;
+    run_model(&m, s);
+    if (f->block < BLOCKS && f->pages <= BATCH && runs_fit(f, runs) && patch(&m, f, runs, payload, n, raw) == 0) {
+        set_digest(f, raw, (size_t)f->pages * FRAME_PAGE_SIZE);
+    }
+    return n;
+}
+
+static void append_frame(struct stream *s, struct input *in, unsigned item) {
+    static uint8_t payload[BATCH * FRAME_PAGE_SIZE + 2];
+    uint8_t head[FRAME_HEADER_SIZE + RUNS_MAX * FRAME_RUN_SIZE];
+    struct frame_run runs[RUNS_MAX];
+    struct frame f = { .kind = item & ITEM_KIND, .block = (uint16_t)take(in, 1), .pass = take(in, 1) };
+    f.runs = take(in, 1) % (RUNS_MAX + 1);
+    for (uint32_t i = 0; i < f.runs; i++) {
+        runs[i] = (struct frame_run){ take(in, 1), take(in, 1) };
+        f.pages += runs[i].count;
+    }
+    if (f.kind == FRAME_PASS_END || (item & ITEM_MISCOUNT) != 0) {
+        f.pages = take(in, 1);
+    }
+    if (f.kind == FRAME_PAGES) {
+        f.payload = (uint32_t)make_payload(in, item, &f, payload);
+        f.device = (item & ITEM_DEVICE) != 0;
+    }
+    if (f.kind == FRAME_DELTA) {
+        f.payload = (uint32_t)make_changes(s, in, &f, runs, payload);
+    }
+    append(s, head, frame_encode(&f, runs, head));
+    append(s, payload, f.payload);
+}
+
+static void make_stream(struct stream *s, struct input *in) {
+    s->size = 0;
+    while (in->size > 0) {
+        unsigned item = take(in, 1);
+        if ((item & ITEM_KIND) != 0) {
+            append_frame(s, in, item);
+            continue;
+        }
+        size_t n = take(in, 1);
+        n = n < in->size ? n : in->size;
+        append(s, in->data, n);
+        in->data += n;
+        in->size -= n;
+    }
+    /* the end: no frame begins like this, so the receiver fails here at the latest */
+    memset(s->data + s->size, 0, FRAME_HEADER_SIZE);
+    s->size += FRAME_HEADER_SIZE;
+}
+
 static void run_receiver(struct ram *ram, const struct stream *s) {
     int ends[2];
     struct error err = { 0 };
@@ -204,7 +322,9 @@ static void run_receiver(struct ram *ram, const struct stream *s) {
     shutdown(ends[0], SHUT_WR);
     struct conn c;
     conn_init(&c, ends[1], "channel 0");
-    struct ram_receive *r = ram_receive_open(ram, &c, 1, BATCH, &err);
+    /* With one thread that places at a time frames are placed in their order, as the model does. */
+    const struct ram_receive_config config = { 1, 1, BATCH, &c, &key };
+    struct ram_receive *r = ram_receive_open(ram, &config, &err);
     MUST(r != NULL);
     while (ram_receive_poll(r, UINT32_MAX, &err) == 0) {
         struct pollfd p = { .fd = ram_receive_poll_fd(r), .events = POLLIN };

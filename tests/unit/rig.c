@@ -26,11 +26,25 @@ static void close_ram(struct ram *ram) {
     ram_free(ram);
 }
 
+const struct digest_key *rig_key(void) {
+    static struct digest_key key;
+    uint64_t seed = 1;
+    if (key.secret[0] == 0) {
+        random_fill(&seed, key.secret, sizeof(key.secret));
+        key.secret[0] = 1;
+    }
+    return &key;
+}
+
 void rig_open(struct rig *r, const struct rig_plan *plan) {
     struct error err = { 0 };
     *r = (struct rig){ .channels = plan->channels, .pages_per_batch = plan->pages_per_batch };
     atomic_store(&r->compression.codec, plan->codec);
-    atomic_store(&r->compression.lz4_acceleration, 1);
+    for (unsigned id = 0; id < CODEC_COUNT; id++) {
+        atomic_store(&r->compression.level[id], 1);
+    }
+    atomic_store(&r->compression.bypass, true);
+    atomic_store(&r->compression.zero_detection, true);
     open_ram(&r->source, true, plan);
     open_ram(&r->destination, false, plan);
     for (unsigned i = 0; i < plan->channels; i++) {
@@ -40,12 +54,19 @@ void rig_open(struct rig *r, const struct rig_plan *plan) {
         conn_init(&r->to[i], ends[0], "sender");
         conn_init(&r->from[i], ends[1], "receiver");
     }
-    r->receive = ram_receive_open(&r->destination, r->from, plan->channels, plan->pages_per_batch, &err);
+    const struct ram_receive_config receive = { plan->channels, plan->threads ? plan->threads : 2,
+                                                plan->pages_per_batch, r->from, rig_key() };
+    r->receive = ram_receive_open(&r->destination, &receive, &err);
     assert_ok(r->receive != NULL, &err);
     if (!plan->no_sender) {
-        const struct ram_send_config config = { plan->channels, plan->pages_per_batch, r->to, &r->compression };
+        uint64_t digests = plan->no_digests ? 0 : ram_pages(&r->source) * sizeof(struct page_digest);
+        assert_ok(ram_digests_open(&r->source, digests, &err) == 0, &err);
+        const struct ram_send_config config = { plan->channels,        plan->threads ? plan->threads : 2,
+                                                plan->pages_per_batch, r->to,
+                                                &r->compression,       rig_key() };
         r->send = ram_send_open(&r->source, &config, &err);
         assert_ok(r->send != NULL, &err);
+        ram_send_set_cache(r->send, plan->cache);
     }
 }
 
@@ -78,19 +99,18 @@ int rig_wait_received(struct rig *r, uint32_t pass, struct error *err) {
 }
 
 int rig_pass(struct rig *r, struct error *err) {
-    struct pass *pass = ram_send_pass(r->send);
-    pass_start(pass);
-    r->pass++;
+    assert_int_equal(ram_send_start(r->send), ++r->pass);
     for (;;) {
         int received = ram_receive_poll(r->receive, r->pass, err);
-        int sent = received < 0 ? -1 : pass_poll(pass, err);
+        int sent = received < 0 ? -1 : ram_send_poll(r->send, err);
         if (received < 0 || sent < 0) {
             return -1;
         }
         if (received > 0 && sent > 0) {
             return 0;
         }
-        wait_readable(received > 0 ? pass->event_fd : ram_receive_poll_fd(r->receive), sent > 0 ? -1 : pass->event_fd);
+        wait_readable(received > 0 ? ram_send_fd(r->send) : ram_receive_poll_fd(r->receive),
+                      sent > 0 ? -1 : ram_send_fd(r->send));
     }
 }
 

@@ -25,7 +25,13 @@ struct rig_plan {
     unsigned channels, pages_per_batch;
     int codec; /* COMPRESSION_AUTO or an id */
     bool no_sender;
+    unsigned threads; /* that compress, and that decode; 0: two */
+    bool no_digests;
+    uint64_t cache; /* bytes for last sent versions */
 };
+
+/* The key of all rigs. */
+const struct digest_key *rig_key(void);
 
 /* Fails the test when it cannot. All files are holes, nothing is dirty. */
 void rig_open(struct rig *r, const struct rig_plan *plan);

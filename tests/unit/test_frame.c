@@ -76,6 +76,7 @@ static void round_trips(void **state) {
 static void any_flipped_bit_is_refused(void **state) {
     (void)state;
     struct frame kinds[] = { sample,
+                             { .kind = FRAME_DELTA, .block = 1, .pass = 3, .runs = 3, .pages = 9, .payload = 9 },
                              { .kind = FRAME_ZERO, .block = 1, .pass = 3, .runs = 3, .pages = 9 },
                              { .kind = FRAME_PASS_END, .pass = 1, .pages = 55 } };
     sample_runs();
@@ -187,7 +188,7 @@ static void the_block_and_the_kind(void **state) {
     f.block = UINT16_MAX;
     refused(&f, "RAM block 65535");
     f.block = 0;
-    static const uint8_t kinds[] = { 0, 4, 255 };
+    static const uint8_t kinds[] = { 0, 5, 255 };
     for (size_t i = 0; i < COUNT(kinds); i++) {
         f.kind = kinds[i];
         refused(&f, "the kind");

@@ -324,8 +324,9 @@ static void the_help_names_every_parameter(void **state) {
     json_object_foreach(all, name, value) {
         assert_non_null(strstr(text, name));
     }
-    assert_non_null(strstr(text, "(auto, none, lz4; default auto; live)"));
+    assert_non_null(strstr(text, "(auto, none, lz4, zstd, deflate, qat; default auto; live)"));
     assert_non_null(strstr(text, "(0 or more; default 0; live)"));
+    assert_non_null(strstr(text, "(auto, 1..64; default auto)"));
     json_decref(all);
     free(text);
 }

@@ -6,7 +6,6 @@
 
 #include <sys/socket.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #define PAGES 100u
 #define BATCH 4u
@@ -34,14 +33,22 @@ struct parcel {
     uint8_t payload[8 * RAM_PAGE_SIZE];
 };
 
+static void set_digest(struct frame *f, const uint8_t *bytes) {
+    struct page_digest digests[8];
+    for (uint32_t i = 0; i < f->pages; i++) {
+        digests[i] = digest_page(rig_key(), bytes + (size_t)i * RAM_PAGE_SIZE);
+    }
+    struct page_digest d = digest_batch(rig_key(), digests, f->pages);
+    f->digest[0] = d.low;
+    f->digest[1] = d.high;
+}
+
 static struct parcel pages(uint32_t pass, uint64_t first, uint32_t count, int value) {
     struct parcel p = { .run = { first, count } };
     p.f = (struct frame){ .kind = FRAME_PAGES, .pass = pass, .runs = 1, .pages = count };
     p.f.payload = count * RAM_PAGE_SIZE;
     memset(p.payload, value, p.f.payload);
-    XXH128_hash_t digest = XXH3_128bits(p.payload, p.f.payload);
-    p.f.digest[0] = digest.low64;
-    p.f.digest[1] = digest.high64;
+    set_digest(&p.f, p.payload);
     return p;
 }
 
@@ -150,6 +157,32 @@ static void a_slow_decoder_without_order_does(void **state) {
         value = slow_decoder("no-order,decoder-delay@1=8000");
     }
     assert_int_equal(value, OLD);
+}
+
+/* What page 5 is in the end when one channel brings both versions and the first one takes long to decode. */
+static int one_channel(const char *fault) {
+    open_receiver(1, fault);
+    struct parcel older = pages(1, 5, 1, OLD), newer = pages(2, 5, 1, NEW);
+    post(0, &older);
+    post_end(0, 1, 1);
+    post(0, &newer);
+    post_end(0, 2, 1);
+    wait_pass(2);
+    WAIT_FOR(ram_receive_pages(rig.receive) == 2);
+    int value = rig_placed(&rig, 0, 5)[0];
+    close_receiver();
+    return value;
+}
+
+/* What is read one after the other on a channel is decoded side by side: the end of a pass waits for all of it. */
+static void the_end_of_a_pass_waits_for_decoding(void **state) {
+    (void)state;
+    assert_int_equal(one_channel("decoder-delay@0=100,decoder-delay-pass=1"), NEW);
+}
+
+static void without_that_wait_the_old_version_wins(void **state) {
+    (void)state;
+    assert_int_equal(one_channel("decoder-delay@0=500,decoder-delay-pass=1,early-pass-end"), OLD);
 }
 
 static void zeros_keep_the_order_too(void **state) {
@@ -355,6 +388,8 @@ int main(void) {
         cmocka_unit_test(without_order_the_old_version_wins),
         cmocka_unit_test(a_slow_decoder_does_not_bring_back_the_past),
         cmocka_unit_test(a_slow_decoder_without_order_does),
+        cmocka_unit_test(the_end_of_a_pass_waits_for_decoding),
+        cmocka_unit_test(without_that_wait_the_old_version_wins),
         cmocka_unit_test(zeros_keep_the_order_too),
         cmocka_unit_test(any_changed_bit_of_the_pages),
         cmocka_unit_test(codecs_that_we_do_not_have),

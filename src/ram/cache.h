@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The last sent version of pages that are written again and again: what QEMU's XBZRLE cache is for.
+ *
+ * What is in the cache is what the destination holds, always: a page that leaves in full enters or is replaced, one
+ * that becomes zero is dropped. Only pages that were sent before get in, for in the first pass every page is new. A
+ * page that was of use lately is not put out by another: a working set larger than the cache keeps the part that fits,
+ * where least-recently-used would keep none of it.
+ *
+ * Any thread; two threads never ask for the same page at the same time (a pass hands each page to one).
+ */
+#ifndef GODWIT_RAM_CACHE_H
+#define GODWIT_RAM_CACHE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct cache;
+
+/* `bytes` of page content at most. NULL when that is less than a few pages, or there is no memory: no cache. */
+struct cache *cache_open(uint64_t bytes);
+void cache_close(struct cache *c); /* NULL is allowed */
+uint64_t cache_size(const struct cache *c);
+
+/* A page is about to be sent as `now` in `pass`. When the cache has the version before, writes the change from it to
+ * `out` (codec/delta.h) and returns its size; 0 when it has not, or when the change does not fit into `capacity`.
+ * Whatever it returns, `now` is the last sent version from here on. */
+size_t cache_change(struct cache *c, uint16_t block, uint64_t page, uint32_t pass, const uint8_t *now, uint8_t *out,
+                    size_t capacity);
+/* The destination holds something else of this page now. */
+void cache_drop(struct cache *c, uint16_t block, uint64_t page);
+
+#endif
