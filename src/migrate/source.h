@@ -5,6 +5,7 @@
 
 #include "attach/tracker.h"
 #include "base/error.h"
+#include "base/limit.h"
 #include "migrate/control.h"
 #include "migrate/events.h"
 #include "migrate/guardian.h"
@@ -19,7 +20,6 @@
 #include "vmm/vmm.h"
 #include "wire/address.h"
 #include "wire/hello.h"
-#include "wire/limit.h"
 #include "wire/link.h"
 
 #include <stdbool.h>

@@ -2,7 +2,7 @@
 #include "wire/conn.h"
 
 #include "base/clock.h"
-#include "wire/limit.h"
+#include "base/limit.h"
 
 #include <errno.h>
 #include <limits.h>

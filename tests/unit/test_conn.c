@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/limit.h"
 #include "support.h"
 #include "wire/conn.h"
-#include "wire/limit.h"
 
 #include <pthread.h>
 #include <sys/socket.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The limit is kept by booking: what is checked here is the books, not how long anything took. */
+#include "base/limit.h"
 #include "support.h"
-#include "wire/limit.h"
 
 #include <pthread.h>
 
