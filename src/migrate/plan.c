@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate/plan.h"
+
+#include "base/clock.h"
+
+#include <limits.h>
+#include <stddef.h>
+
+#define PAGE UINT64_C(4096)
+#define MIB (UINT64_C(1) << 20)
+#define DIGEST_BYTES UINT64_C(16) /* a page */
+
+/* CPU */
+#define LEAST_SHARE                                                                                                    \
+    0.25 /* of a CPU: on a host where nothing is ever idle the migration goes on like any other task                   \
+          */
+#define PRESSURE_HIGH 25.0
+#define PRESSURE_LOW 10.0
+#define NOTHING_IDLE 0.02 /* of the CPUs; the only sign of pressure where the kernel does not count it */
+#define BACK_OFF_INTERVAL CLOCK_S
+#define FALL_S 0.8 /* time constants of the smoothing */
+#define RISE_S 3.0
+#define LONGEST_STEP_S 5.0
+/* What is not another share: within so many CPUs, or so much of the share before. */
+#define FALL_CPUS 0.15
+#define FALL_PART 0.15
+#define RISE_CPUS 0.3
+#define RISE_PART 0.3
+#define RISE_HOLD (4 * CLOCK_S) /* after a change */
+#define NEAR_LIMIT                                                                                                     \
+    0.9 /* is taken for all of it: something always runs, and a smoothed measure never quite gets there */
+#define BOUND_NS (5 * CLOCK_S) /* that a bottleneck is remembered: it moves to and fro within a pass */
+
+/* Memory */
+#define MEMORY_HIGH 10.0
+#define MEMORY_LOW 2.0
+#define LEAST_DELTA (16 * MIB) /* a smaller cache has forgotten a page before it comes again */
+
+static double lesser(double a, double b) {
+    return a < b ? a : b;
+}
+
+static double greater(double a, double b) {
+    return a > b ? a : b;
+}
+
+static uint64_t least(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+uint64_t plan_buffer_bytes(unsigned pages_per_batch) {
+    return 2 * PAGE * (pages_per_batch > 0 ? pages_per_batch : 1);
+}
+
+/* What no plan goes over, in CPUs. */
+static double hard_limit(const struct plan_input *in) {
+    double limit = in->cpus > 0 ? in->cpus : 1;
+    return in->cpu_budget > 0 ? lesser(limit, in->cpu_budget / 100.0) : limit;
+}
+
+/* CPUs that nobody else uses. While nothing is known of that it is one, or what we use already. */
+static double measured_available(const struct plan_input *in) {
+    double own = greater(in->cpu_own, 0), cpus = in->cpus > 0 ? in->cpus : 1;
+    return lesser(in->cpu_idle >= 0 ? in->cpu_idle + own : greater(own, 1), cpus);
+}
+
+static double seconds_since(const struct plan_input *in, const struct plan *previous) {
+    double s = (double)(in->now - previous->state.at) / (double)CLOCK_S;
+    return lesser(greater(s, 0), LONGEST_STEP_S);
+}
+
+/* Faster down than up: to be late with a CPU that came free costs us a little, to be late in giving one up costs the
+ * guest. */
+static double smooth(double before, double measured, double seconds) {
+    return before + (measured - before) * seconds / (seconds + (measured < before ? FALL_S : RISE_S));
+}
+
+static bool under_pressure(const struct plan_input *in) {
+    if (in->cpu_pressure >= 0) {
+        return in->cpu_pressure > PRESSURE_HIGH;
+    }
+    return in->cpu_idle >= 0 && in->cpu_idle < NOTHING_IDLE * in->cpus;
+}
+
+static bool calm(const struct plan_input *in) {
+    return in->cpu_pressure >= 0 ? in->cpu_pressure < PRESSURE_LOW : !under_pressure(in);
+}
+
+/* Halved under pressure, raised a step at a time without. From what is in use, not from a ceiling that nothing reached:
+ * else it would take seconds until the guest feels it. */
+static void move_ceiling(const struct plan_input *in, const struct plan *previous, double seconds,
+                         struct plan_memory *s) {
+    double cpus = in->cpus > 0 ? in->cpus : 1;
+    bool wait = in->now - s->backed_off < BACK_OFF_INTERVAL;
+    if (under_pressure(in) && !wait) {
+        s->ceiling = greater(lesser(s->ceiling, previous ? previous->cpu_share : s->available) / 2, LEAST_SHARE);
+        s->backed_off = in->now;
+    } else if (calm(in)) {
+        s->ceiling += seconds * greater(LEAST_SHARE, cpus / 16);
+    }
+    s->ceiling = lesser(s->ceiling, cpus);
+}
+
+/* Whether to stay with the share before rather than to take `wanted`. */
+static bool stays(const struct plan_input *in, const struct plan *previous, double wanted, double limit) {
+    double before = previous->cpu_share;
+    if (wanted <= before) {
+        return before <= limit && before - wanted <= greater(FALL_CPUS, FALL_PART * before);
+    }
+    if (in->now - previous->state.changed < RISE_HOLD) {
+        return true;
+    }
+    /* at the limit there is nothing to be unsure of, and what is near it would else stay short of it for ever */
+    return wanted < limit && wanted - before <= greater(RISE_CPUS, RISE_PART * before);
+}
+
+static const char *share_reason(double before, double share, double limit, const struct plan_memory *s) {
+    if (share >= before) {
+        return limit < before ? "the CPU limit was lowered" : "more CPUs are idle";
+    }
+    if (limit < share) {
+        return "the CPU limit was lowered";
+    }
+    return s->ceiling < s->available ? "tasks of the host wait for CPUs" : "fewer CPUs are idle";
+}
+
+/* The share, and why it is another one. */
+static void plan_cpu(const struct plan_input *in, const struct plan *previous, struct plan *plan) {
+    struct plan_memory *s = &plan->state;
+    double measured = measured_available(in), limit = hard_limit(in), seconds = 0;
+    if (previous == NULL) {
+        *s = (struct plan_memory){ .available = measured,
+                                   .ceiling = greater(in->cpus, 1),
+                                   .changed = in->now - RISE_HOLD,
+                                   .backed_off = in->now - BACK_OFF_INTERVAL };
+    } else {
+        *s = previous->state;
+        seconds = seconds_since(in, previous);
+        s->available = smooth(s->available, measured, seconds);
+    }
+    s->at = in->now;
+    move_ceiling(in, previous, seconds, s);
+
+    double share = greater(lesser(s->available, s->ceiling), LEAST_SHARE);
+    double wanted = share < NEAR_LIMIT * limit ? share : limit;
+    plan->cpu_share = wanted;
+    plan->reason = "first plan";
+    if (previous == NULL) {
+        return;
+    }
+    if (stays(in, previous, wanted, limit)) {
+        plan->cpu_share = previous->cpu_share;
+        plan->reason = "no change";
+        return;
+    }
+    plan->reason = share_reason(previous->cpu_share, share, limit, s);
+    s->changed = in->now;
+}
+
+static unsigned budget_threads(const struct plan_input *in) {
+    return in->cpu_budget > 0 ? (in->cpu_budget - 1) / 100 + 1 : UINT_MAX;
+}
+
+/* The user's number or ours, within the budget. */
+static unsigned threads(const struct plan_input *in, int64_t fixed, unsigned planned) {
+    uint64_t n = fixed > 0 ? (uint64_t)fixed : planned;
+    n = least(n, budget_threads(in));
+    return n > 0 ? (unsigned)n : 1;
+}
+
+static bool link_was_bound(const struct plan_input *in, const struct plan_memory *s) {
+    return s->link_seen && in->now - s->link_bound < BOUND_NS;
+}
+
+static void plan_threads(const struct plan_input *in, struct plan *plan) {
+    struct plan_memory *s = &plan->state;
+    if (in->link_bound) {
+        s->link_seen = true;
+        s->link_bound = in->now;
+    }
+    unsigned n = (unsigned)lesser(plan->cpu_share + 0.25, PLAN_MAX_THREADS);
+    /* Where the link has room to spare the channels' own threads are enough to fill what there is of it. */
+    unsigned compress = link_was_bound(in, s) || n < in->channels ? n : in->channels;
+    plan->compress_threads = threads(in, in->compress_threads, compress);
+    /* decompression takes a half to a quarter of the time (row D1 has 1:4), placing what came takes the rest */
+    plan->decompress_threads = threads(in, in->decompress_threads, (n + 1) / 2);
+}
+
+/* Two batches for each thread of ours, so that none waits for another; one a channel is what can't be done without. */
+static uint64_t plan_buffers(const struct plan_input *in, const struct plan *plan, uint64_t budget, unsigned *buffers) {
+    uint64_t each = plan_buffer_bytes(in->pages_per_batch), fewest = in->channels > 0 ? in->channels : 1;
+    uint64_t most =
+        plan->compress_threads > plan->decompress_threads ? plan->compress_threads : plan->decompress_threads;
+    uint64_t n = least(fewest + 2 * most, budget / each);
+    n = n > fewest ? n : fewest;
+    *buffers = (unsigned)n;
+    return n * each;
+}
+
+static bool short_of_memory(const struct plan_input *in, bool before) {
+    return in->memory_pressure > (before ? MEMORY_LOW : MEMORY_HIGH);
+}
+
+/* A share of what the host has, and not more than can be of use. What we have taken is missing from memory_available,
+ * so the same again is less: one more reason not to follow each change. */
+static uint64_t auto_budget(const struct plan_input *in, const struct plan *previous) {
+    uint64_t budget = least(in->memory_available / 8, in->guest_bytes / 8 + 64 * MIB);
+    uint64_t before = previous != NULL ? previous->state.memory_budget : 0;
+    if (budget >= before - before / 4 && budget <= before + before / 2) {
+        return before;
+    }
+    return budget;
+}
+
+static uint64_t digest_need(const struct plan_input *in) {
+    return (in->guest_bytes / PAGE + (in->guest_bytes % PAGE != 0)) * DIGEST_BYTES;
+}
+
+/* What the plan gives the delta cache of `left` bytes. */
+static uint64_t auto_delta(const struct plan_input *in, const struct plan *previous, const struct plan *plan,
+                           uint64_t left) {
+    bool had = previous != NULL && previous->delta_cache > 0;
+    uint64_t bytes = left / MIB * MIB;
+    /* It costs CPU and saves bytes. A cache that is filled is kept though: bottlenecks come and go. */
+    bool useless = !had && !link_was_bound(in, &plan->state) && plan->cpu_share < 0.5;
+    if (plan->state.short_of_memory || useless || bytes < LEAST_DELTA) {
+        return 0;
+    }
+    /* to change its size costs what is in it */
+    if (had && previous->delta_cache <= left && bytes - bytes / 3 <= previous->delta_cache) {
+        return previous->delta_cache;
+    }
+    return bytes;
+}
+
+static void plan_memory(const struct plan_input *in, const struct plan *previous, struct plan *plan) {
+    struct plan_memory *s = &plan->state;
+    bool was_short = s->short_of_memory, is_auto = in->memory_budget == 0;
+    s->short_of_memory = short_of_memory(in, was_short);
+    uint64_t budget = is_auto ? auto_budget(in, previous) : in->memory_budget;
+    uint64_t used = plan_buffers(in, plan, budget, &plan->buffers);
+    s->memory_budget = budget;
+
+    uint64_t left = budget > used ? budget - used : 0;
+    uint64_t fixed = in->delta_cache > 0 ? (uint64_t)in->delta_cache : 0;
+    if (is_auto) { /* what the user asks for comes on top of what we would take */
+        plan->delta_cache = fixed;
+    } else {
+        plan->delta_cache = least(fixed, left);
+        left -= plan->delta_cache;
+    }
+    plan->digest_bytes = least(digest_need(in), left / DIGEST_BYTES * DIGEST_BYTES);
+    if (in->delta_cache < 0) {
+        plan->delta_cache = auto_delta(in, previous, plan, left - plan->digest_bytes);
+    }
+}
+
+/* The CPU's reason stands where there is one. */
+static void explain_memory(const struct plan *previous, struct plan *plan) {
+    if (previous == NULL || !plan_differs(previous, plan) || plan->cpu_share != previous->cpu_share) {
+        return;
+    }
+    if (plan->state.short_of_memory && plan->delta_cache < previous->delta_cache) {
+        plan->reason = "tasks of the host wait for memory";
+    } else if (plan->delta_cache != previous->delta_cache || plan->digest_bytes != previous->digest_bytes) {
+        plan->reason = plan->delta_cache + plan->digest_bytes > previous->delta_cache + previous->digest_bytes
+                           ? "more memory is available"
+                           : "less memory is available";
+    } else {
+        plan->reason = "the bottleneck or a parameter changed";
+    }
+}
+
+void plan_make(const struct plan_input *in, const struct plan *previous, struct plan *plan) {
+    struct plan next = { 0 };
+    plan_cpu(in, previous, &next);
+    plan_threads(in, &next);
+    plan_memory(in, previous, &next);
+    explain_memory(previous, &next);
+    *plan = next; /* only now: `previous` may be the same object */
+}
+
+bool plan_differs(const struct plan *a, const struct plan *b) {
+    return a->compress_threads != b->compress_threads || a->decompress_threads != b->decompress_threads ||
+           a->cpu_share < b->cpu_share || a->cpu_share > b->cpu_share || a->delta_cache != b->delta_cache ||
+           a->digest_bytes != b->digest_bytes || a->buffers != b->buffers;
+}
