@@ -149,9 +149,10 @@ static void print_json(const struct bench_options *o, const struct bench_sample 
                             (json_int_t)r->decode, "beats-raw-below", bits_or_null(r->beats_raw_below), "best-below",
                             bits_or_null(r->best_below), "in", (json_int_t)r->in, "out", (json_int_t)r->out));
     }
-    json_t *root = json_pack("{s:I, s:I, s:I, s:i, s:o}", "memory", (json_int_t)s->memory, "sampled",
-                             (json_int_t)(s->pages * BENCH_PAGE), "zero", (json_int_t)(s->zero * BENCH_PAGE),
-                             "pages-per-batch", (int)o->batch_pages, "rows", list);
+    uint64_t sampled = s->pages * BENCH_PAGE, zero = s->zero * BENCH_PAGE;
+    json_t *root =
+        json_pack("{s:I, s:I, s:I, s:i, s:o}", "memory", (json_int_t)s->memory, "sampled", (json_int_t)sampled, "zero",
+                  (json_int_t)zero, "pages-per-batch", (int)o->batch_pages, "rows", list);
     json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     putchar('\n');
     json_decref(root);

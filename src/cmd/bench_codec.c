@@ -88,7 +88,7 @@ static uint64_t common_divisor(uint64_t a, uint64_t b) {
 }
 
 /* A step that goes through all of `count` things once, and whose first few are never close together: a row that is out
- * of time has still seen all regions of the sample. */
+ * of time has still seen all regions of the sample. Not more than `count`. */
 static uint64_t golden_step(uint64_t count) {
     uint64_t step = (uint64_t)((double)count * 0.6180339887) | 1;
     while (common_divisor(step, count) != 1) {
@@ -107,7 +107,8 @@ static int go_over(struct work *w, struct bench_row *row, const struct bench_sam
         if (try_batch(w, row, sample->data + first * BENCH_PAGE, n * BENCH_PAGE, err) < 0) {
             return -1;
         }
-        at = (at + step) % batches;
+        at += step;
+        at -= at >= batches ? batches : 0;
         spent = clock_now() - start;
     }
     return 0;

@@ -12,8 +12,8 @@
 #include <string.h>
 #include <zstd.h>
 
-#define LEVEL_MIN (-50)
-#define LEVEL_MAX 19 /* above it a context takes hundreds of MiB */
+#define LEVEL_MIN (-50) /* 0 is the library's own default, 3 */
+#define LEVEL_MAX 19    /* above it a context takes hundreds of MiB */
 
 struct encoder {
     ZSTD_CCtx *context;

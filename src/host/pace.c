@@ -44,12 +44,6 @@ void cpu_pace_end(struct cpu_pace *p) {
     limit_lift(&p->limit);
 }
 
-int64_t cpu_pace_mark(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (int64_t)t.tv_sec * CLOCK_S + t.tv_nsec;
-}
-
 void cpu_pace(struct cpu_pace *p, int64_t used_ns) {
     if (used_ns > 0) {
         limit_wait(&p->limit, (uint64_t)used_ns);

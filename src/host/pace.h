@@ -3,9 +3,9 @@
  * Keeps the workers of a migration, all of them together, within `cpu-budget` percent of one CPU, measured over about
  * 100 ms. A worker asks for its thread's CPU time before and after a batch and hands in the difference:
  *
- *     int64_t mark = cpu_pace_mark();
+ *     int64_t mark = clock_thread_cpu();
  *     ... read, digest, compress, send ...
- *     cpu_pace(pace, cpu_pace_mark() - mark);
+ *     cpu_pace(pace, clock_thread_cpu() - mark);
  *
  * CPU time that was used can't be taken back, so it is booked afterwards, and the next batch is what waits. A cgroup
  * would do it without our help, but it needs a group of our own, which the host's manager may not give us.
@@ -40,9 +40,6 @@ void cpu_pace_lift(struct cpu_pace *p, bool lifted);
 
 /* The migration ends: nobody waits any more, within 10 ms and for good. */
 void cpu_pace_end(struct cpu_pace *p);
-
-/* CPU time of the calling thread, ns. */
-int64_t cpu_pace_mark(void);
 
 /* Books what a batch took and sleeps as long as the budget says. Callable from all threads. */
 void cpu_pace(struct cpu_pace *p, int64_t used_ns);

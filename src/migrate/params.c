@@ -12,6 +12,7 @@ enum agreement {
     SOURCE_SAYS, /* the destination's word counts when the source says nothing */
     SOURCE_ONLY, /* nobody else's business */
     DESTINATION_SAYS,
+    EACH_ITS_OWN, /* about the host that it was set on */
 };
 
 static const char *const on_off[] = { "off", "on", NULL };
@@ -65,11 +66,11 @@ static const struct param_row table[PARAM_COUNT] = {
                               offsetof(struct params, accel_devices) },
     [PARAM_ACCEL_INSTANCES] = { "accel-instances", NULL, 1, 64, AUTO, SOURCE_ONLY, false,
                                 "queues on each accelerator" },
-    [PARAM_CPU_BUDGET] = { "cpu-budget", NULL, 1, 100000, AUTO, SOURCE_ONLY, true,
+    [PARAM_CPU_BUDGET] = { "cpu-budget", NULL, 1, 100000, AUTO, EACH_ITS_OWN, true,
                            "percent of one CPU that the engine may use; auto: what the host has idle" },
-    [PARAM_CPU_AFFINITY] = { "cpu-affinity", NULL, 0, 0, 0, SOURCE_ONLY, true, "CPUs of the engine, as in 0-3,8",
+    [PARAM_CPU_AFFINITY] = { "cpu-affinity", NULL, 0, 0, 0, EACH_ITS_OWN, false, "CPUs of the engine, as in 0-3,8",
                              offsetof(struct params, cpu_affinity) },
-    [PARAM_MEMORY_BUDGET] = { "memory-budget", NULL, 0, INT64_MAX, AUTO, SOURCE_ONLY, true,
+    [PARAM_MEMORY_BUDGET] = { "memory-budget", NULL, 0, INT64_MAX, AUTO, EACH_ITS_OWN, true,
                               "bytes for digests and last sent versions; auto follows the host's free memory" },
     [PARAM_TRACKER] = { "tracker", trackers, 0, 2, 0, SOURCE_ONLY, false,
                         "how writes of the guest are seen; auto: the best that the kernel has" },
@@ -94,7 +95,7 @@ void params_init(struct params *p) {
         p->value[i] = table[i].otherwise;
         p->set[i] = false;
         if (table[i].text != 0) {
-            strcpy(text_of(p, &table[i]), "auto");
+            snprintf(text_of(p, &table[i]), PARAM_TEXT_SIZE, "auto");
         }
     }
 }
@@ -304,7 +305,7 @@ int params_merge(struct params *p, json_t *source, struct error *err) {
         return error_prefix(err, "the source's parameters: ");
     }
     for (size_t i = 0; i < PARAM_COUNT; i++) {
-        if (!theirs.set[i]) {
+        if (!theirs.set[i] || table[i].agreement == EACH_ITS_OWN) {
             continue;
         }
         if (!p->set[i] || table[i].agreement == SOURCE_SAYS || table[i].agreement == SOURCE_ONLY) {
@@ -324,7 +325,8 @@ int params_adopt(struct params *p, json_t *agreed, struct error *err) {
         return error_prefix(err, "the destination's parameters: ");
     }
     for (size_t i = 0; i < PARAM_COUNT; i++) {
-        if (!theirs.set[i] || table[i].agreement == SOURCE_ONLY || (table[i].agreement == SOURCE_SAYS && p->set[i])) {
+        if (!theirs.set[i] || table[i].agreement == SOURCE_ONLY || table[i].agreement == EACH_ITS_OWN ||
+            (table[i].agreement == SOURCE_SAYS && p->set[i])) {
             continue;
         }
         bool limited = table[i].agreement == STRICTER && p->set[i];

@@ -57,6 +57,9 @@ static int init(struct source *s, struct error *err) {
     if (guardian_start(&s->guardian, s->vmm, err) < 0) {
         return -1;
     }
+    if (source_plan_open(s, err) < 0) {
+        return -1;
+    }
     /* Known from the start, for what is said after a failure depends on it; asked for again when it counts. */
     if (s->vmm->ops->guest_running(s->vmm, &s->guest_was_running, err) < 0) {
         return -1;
@@ -67,6 +70,7 @@ static int init(struct source *s, struct error *err) {
 /* Everything that this side holds, in the order that ends threads before what they use. */
 static void release(struct source *s) {
     limit_lift(&s->limit);
+    cpu_pace_end(&s->pace);
     control_close(s->control);
     for (unsigned i = 0; i < s->channel_count; i++) {
         conn_break(&s->channels[i]);
@@ -83,6 +87,7 @@ static void release(struct source *s) {
 /* After the report: memory that the report still reads. */
 static void release_rest(struct source *s) {
     ram_send_close(s->send);
+    source_plan_close(s);
     link_close(s->link);
     for (unsigned i = 0; i < s->channel_count; i++) {
         conn_close(&s->channels[i]);

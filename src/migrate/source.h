@@ -6,10 +6,14 @@
 #include "attach/tracker.h"
 #include "base/error.h"
 #include "base/limit.h"
+#include "host/load.h"
+#include "host/pace.h"
+#include "host/waiting.h"
 #include "migrate/control.h"
 #include "migrate/events.h"
 #include "migrate/guardian.h"
 #include "migrate/params.h"
+#include "migrate/plan.h"
 #include "migrate/relay.h"
 #include "migrate/status.h"
 #include "ram/block.h"
@@ -43,6 +47,13 @@ struct source {
     struct params ceiling;                   /* limits that the destination's user has set */
     struct limit limit;                      /* follows max-bandwidth */
     struct compression_settings compression; /* follows compression, lz4-acceleration */
+
+    /* What the host can spare (source_plan.c). */
+    struct host_meter *meter;
+    struct host_waiting waiting;
+    struct cpu_pace pace; /* follows cpu-budget */
+    struct plan plan;
+    int64_t planned_at;
 
     struct status status;
     struct events events;
@@ -101,6 +112,16 @@ int source_detach(struct source *s, struct error *err);
 /* source_control.c. Makes the running parts follow the live parameters; the caller holds params_lock. */
 void source_apply_params(struct source *s);
 extern const struct control_ops source_control_ops;
+
+/* source_plan.c. Opens what the host's load is read from and ties the engine to its CPUs; before any thread of it. */
+int source_plan_open(struct source *s, struct error *err);
+/* The first plan: the guest's RAM and the channels are known. */
+void source_plan_begin(struct source *s);
+/* Makes it again when it is time to, and applies what changed. */
+void source_plan_keep(struct source *s);
+/* Threads that may ever compress. */
+unsigned source_plan_most_threads(struct source *s);
+void source_plan_close(struct source *s);
 
 /* source_wait.c: the one place where the source waits. Polls once, at most `timeout_ns`, for `fd` (or -1), messages of
  * the destination, the VMM, signals and the control socket. -1 when the migration must end. */

@@ -67,6 +67,8 @@ void source_pass_begin(struct source *s) {
     atomic_store(&ram_send_counters(s->send)->done, 0);
     s->pass_started = clock_now();
     s->sent_before = source_transferred(s);
+    ram_send_set_cache(s->send, s->plan.delta_cache);
+    ram_send_set_urgent(s->send, s->stopped_at != 0);
     ram_send_start(s->send);
 }
 

@@ -138,10 +138,6 @@ static int open_ram(struct source *s, struct error *err) {
             return -1;
         }
     }
-    uint64_t digests = param(s, PARAM_PAGE_DIGESTS) ? ram_pages(&s->ram) * sizeof(struct page_digest) : 0;
-    if (digest_key_make(&s->key, err) < 0 || ram_digests_open(&s->ram, digests, err) < 0) {
-        return -1;
-    }
     if (removal_watch(&s->removal, &s->ram, err) < 0) {
         return -1;
     }
@@ -174,6 +170,9 @@ int source_attach(struct source *s, struct error *err) {
         return -1;
     }
     char key[DIGEST_KEY_TEXT_SIZE];
+    if (digest_key_make(&s->key, err) < 0) {
+        return -1;
+    }
     digest_key_format(&s->key, key);
     json_t *args = json_pack("{s:i, s:s}", "channels", (int)s->channel_count, "digest-key", key);
     if (source_request(s, args, err) < 0 || start_tracking(s, err) < 0 || s->vmm->ops->prepare(s->vmm, err) < 0) {
@@ -181,14 +180,17 @@ int source_attach(struct source *s, struct error *err) {
     }
     struct ram_send_config config = { .channels = s->channel_count,
                                       .pages_per_batch = (unsigned)param(s, PARAM_PAGES_PER_BATCH),
-                                      .max_threads = 2,
+                                      .max_threads = source_plan_most_threads(s),
                                       .conns = s->channels,
                                       .compression = &s->compression,
-                                      .key = &s->key };
-    s->send = ram_send_open(&s->ram, &config, err);
-    if (s->send == NULL) {
+                                      .key = &s->key,
+                                      .pace = &s->pace };
+    source_plan_begin(s);
+    uint64_t digests = param(s, PARAM_PAGE_DIGESTS) ? s->plan.digest_bytes : 0;
+    if (ram_digests_open(&s->ram, digests, err) < 0 || (s->send = ram_send_open(&s->ram, &config, err)) == NULL) {
         return -1;
     }
+    ram_send_set_threads(s->send, s->plan.compress_threads, s->plan.cpu_share);
     pthread_mutex_lock(&s->status.lock);
     s->status.counters = ram_send_counters(s->send);
     pthread_mutex_unlock(&s->status.lock);

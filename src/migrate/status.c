@@ -42,12 +42,14 @@ static void set_ms(json_t *object, const char *name, int64_t ns) {
 
 static json_t *ram_json(const struct status *s) {
     const struct ram_counters *n = s->counters;
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:i}", "total", (json_int_t)s->ram_total,
-                     "transferred", (json_int_t)s->transferred, "remaining", (json_int_t)s->remaining, "normal",
-                     (json_int_t)(n ? load(&n->normal) : 0), "duplicate", (json_int_t)(n ? load(&n->duplicate) : 0),
-                     "unchanged", (json_int_t)(n ? load(&n->unchanged) : 0), "delta",
-                     (json_int_t)(n ? load(&n->delta) : 0), "dirty-sync-count", (json_int_t)s->passes,
-                     "dirty-pages-rate", (json_int_t)s->dirty_rate, "mbps", s->mbps, "page-size", (int)RAM_PAGE_SIZE);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:i, s:I, s:I}", "total",
+                     (json_int_t)s->ram_total, "transferred", (json_int_t)s->transferred, "remaining",
+                     (json_int_t)s->remaining, "normal", (json_int_t)(n ? load(&n->normal) : 0), "duplicate",
+                     (json_int_t)(n ? load(&n->duplicate) : 0), "unchanged", (json_int_t)(n ? load(&n->unchanged) : 0),
+                     "delta", (json_int_t)(n ? load(&n->delta) : 0), "dirty-sync-count", (json_int_t)s->passes,
+                     "dirty-pages-rate", (json_int_t)s->dirty_rate, "mbps", s->mbps, "page-size", (int)RAM_PAGE_SIZE,
+                     "delta-bytes", (json_int_t)(n ? load(&n->delta_bytes) : 0), "resent",
+                     (json_int_t)(n ? load(&n->resent) : 0));
 }
 
 static json_t *codecs_json(const struct ram_counters *n) {
@@ -85,6 +87,12 @@ static json_t *query_locked(struct status *s) {
     json_object_set_new(object, "codecs", codecs_json(s->counters));
     json_object_set_new(object, "throttle",
                         json_pack("{s:s, s:i, s:i}", "policy", "none", "max-percent", 0, "time", 0));
+    if (s->planned) {
+        json_object_set_new(object, "plan",
+                            json_pack("{s:i, s:f, s:I, s:I}", "compress-threads", (int)s->plan.compress_threads,
+                                      "cpu-share", s->plan.cpu_share, "delta-cache", (json_int_t)s->plan.delta_cache,
+                                      "digests", (json_int_t)s->plan.digest_bytes));
+    }
     if (error_is_set(&s->error)) {
         json_object_set_new(object, "error",
                             json_pack("{s:s, s:s, s:s}", "stage", s->error_stage ? s->error_stage : s->stage, "class",

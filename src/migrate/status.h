@@ -7,6 +7,7 @@
 #define GODWIT_MIGRATE_STATUS_H
 
 #include "base/error.h"
+#include "migrate/plan.h"
 #include "ram/counters.h"
 
 #include <jansson.h>
@@ -37,6 +38,8 @@ struct status {
     double mbps;         /* 10^6 bits/s on the wire in the last pass */
     int64_t attach_stop; /* ns that the guest's VMM stood still while we attached */
     const char *tracker;
+    bool planned;
+    struct plan plan; /* in force, when `planned` */
     struct error error;
     const char *error_stage;
 

@@ -227,7 +227,8 @@ static void learn_free(struct choice *c, double ns) {
 static void learn_link(struct choice *c, int64_t elapsed) {
     const struct choice_window *w = &c->window;
     double ns = (double)elapsed / (double)w->bytes;
-    if ((double)w->blocked > SATURATED * (double)elapsed * c->channels) {
+    c->full = (double)w->blocked > SATURATED * (double)elapsed * c->channels;
+    if (c->full) {
         learn_full(c, ns);
     } else {
         learn_free(c, ns);
@@ -252,6 +253,11 @@ void choice_written(struct choice *c, size_t bytes, int64_t cpu, int64_t blocked
 void choice_resume(struct choice *c, int64_t now) {
     LOCK_GUARD(&c->lock);
     c->window = (struct choice_window){ .begin = now };
+}
+
+bool choice_link_bound(struct choice *c) {
+    LOCK_GUARD(&c->lock);
+    return c->full;
 }
 
 double choice_link_rate(struct choice *c) {

@@ -63,6 +63,7 @@ struct choice {
     double gather_ns, write_ns; /* CPU time for a byte of guest memory, of the wire */
     double link_ns;             /* time for a byte on the wire, all channels together */
     double growth;              /* of the link's rate: the factor for link_ns when nobody waits for it */
+    bool full;                  /* the last window was one in which the channels had to wait */
     double full_ns;             /* link_ns when the link was full last */
     unsigned hold, held;        /* windows to wait before it is thought to be faster again, and since when */
     double cpus;
@@ -102,6 +103,8 @@ void choice_written(struct choice *c, size_t bytes, int64_t cpu_ns, int64_t bloc
 /* A pass begins, or goes on after a pause: what lies before says nothing of the link. */
 void choice_resume(struct choice *c, int64_t now);
 
+/* Whether the link is what is waited for. */
+bool choice_link_bound(struct choice *c);
 /* For reports: bytes/s that the link is thought to carry. */
 double choice_link_rate(struct choice *c);
 

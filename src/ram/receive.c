@@ -44,6 +44,7 @@ struct ram_receive {
     pthread_cond_t channel_free, decoder_free, placed;
     struct receive_channel *channels;
     unsigned decoding;
+    uint64_t tickets, turn; /* frames are begun in the order in which they were read */
     bool closing;
     struct ram_rejection *rejections, **rejections_end;
     struct error failure;
@@ -115,19 +116,28 @@ static void take_faults(unsigned channel, const struct frame *f) {
     }
 }
 
+static void wait_turn(struct ram_receive *r) {
+    uint64_t ticket = r->tickets++;
+    while ((r->decoding == r->config.decode_threads || ticket != r->turn) && !r->closing) {
+        pthread_cond_wait(&r->decoder_free, &r->lock);
+    }
+    r->turn++;
+    r->decoding++;
+    if (r->tickets > r->turn) {
+        pthread_cond_broadcast(&r->decoder_free);
+    }
+}
+
 /* With the lock; leaves it while placing. */
 static int place(struct receive_thread *t, struct receive_channel *ch, const struct frame *f, struct error *err) {
     struct ram_receive *r = t->receive;
     ch->under_way++;
     ch->pages_in_pass += f->kind == FRAME_ZERO ? 0 : f->pages;
     hand_on(r, ch);
-    while (r->decoding == r->config.decode_threads && !r->closing) {
-        pthread_cond_wait(&r->decoder_free, &r->lock);
-    }
+    wait_turn(r);
     if (r->closing) {
         return 0; /* after a failure nothing more is placed */
     }
-    r->decoding++;
     pthread_mutex_unlock(&r->lock);
     take_faults(index_of(r, ch), f);
     int rc = place_frame(&t->placer, f, err);
@@ -136,7 +146,7 @@ static int place(struct receive_thread *t, struct receive_channel *ch, const str
     }
     pthread_mutex_lock(&r->lock);
     r->decoding--;
-    pthread_cond_signal(&r->decoder_free);
+    pthread_cond_broadcast(&r->decoder_free);
     if (--ch->under_way == 0) {
         pthread_cond_broadcast(&r->placed);
     }
@@ -146,14 +156,21 @@ static int place(struct receive_thread *t, struct receive_channel *ch, const str
     return rc < 0 ? -1 : 0;
 }
 
-/* With the lock, and the channel in hand: waits until what it brought is in place. */
+/* With the lock, and the channel in hand: until what it brought is in place. */
+static void wait_placed(struct ram_receive *r, const struct receive_channel *ch) {
+    while (ch->under_way > 0 && !r->closing) {
+        pthread_cond_wait(&r->placed, &r->lock);
+    }
+}
+
+/* With the lock, and the channel in hand. */
 static int end_pass(struct ram_receive *r, struct receive_channel *ch, const struct frame *f, struct error *err) {
+    if (!fault_planned("early-pass-end", NULL)) {
+        wait_placed(r, ch);
+    }
     if (f->pages != ch->pages_in_pass) {
         return error_set(err, ERROR_PEER, "channel %u brought %u pages of pass %u and says it sent %u", index_of(r, ch),
                          ch->pages_in_pass, f->pass, f->pages);
-    }
-    while (ch->under_way > 0 && !r->closing && !fault_planned("early-pass-end", NULL)) {
-        pthread_cond_wait(&r->placed, &r->lock);
     }
     ch->pages_in_pass = 0;
     if (r->closing) {
@@ -181,6 +198,7 @@ static int take_turn(struct receive_thread *t, struct receive_channel *ch, struc
         return 0;
     }
     if (rc < 0) {
+        wait_placed(r, ch); /* what came before is right, and is kept */
         return -1;
     }
     return f.kind == FRAME_PASS_END ? end_pass(r, ch, &f, err) : place(t, ch, &f, err);

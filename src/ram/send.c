@@ -5,12 +5,16 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fault.h"
+#include "base/log.h"
 #include "ram/encode.h"
 #include "ram/gather.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define NAME_SIZE 16
@@ -25,6 +29,7 @@ struct send_channel {
 struct send_thread {
     struct ram_send *send;
     unsigned index;
+    _Atomic pid_t tid; /* 0: it has not begun */
     pthread_t thread;
     struct encoder encoder;
     batch_heads head;
@@ -41,6 +46,7 @@ struct ram_send {
     struct send_thread *threads;
     unsigned thread_count, started;
     unsigned max_batches;
+    _Atomic bool urgent;
 
     pthread_mutex_t lock; /* owns what follows */
     pthread_cond_t work;  /* an idle thread has something to do */
@@ -123,6 +129,23 @@ static struct batch *take_ready(struct ram_send *s) {
     return b;
 }
 
+/* Where CPUs are short, a thread of the guest gets three times what one of ours does. */
+#define NICE 5
+
+static void set_priority(struct send_thread *t, bool urgent) {
+    pid_t tid = atomic_load(&t->tid);
+    if (tid != 0 && setpriority(PRIO_PROCESS, (id_t)tid, urgent ? 0 : NICE) < 0) {
+        log_debug("the priority of thread %d cannot be set: %s", (int)tid, strerror(errno));
+    }
+}
+
+/* Keeps the thread's work within the budget. */
+static void pace(struct ram_send *s, int64_t cpu_begin) {
+    if (s->config.pace != NULL) {
+        cpu_pace(s->config.pace, clock_thread_cpu() - cpu_begin);
+    }
+}
+
 /* ---- the jobs; they are called with the lock, leave it for the work, and come back with it ---- */
 
 static struct batch *take_unused(struct ram_send *s) {
@@ -160,7 +183,9 @@ static void gather_job(struct send_thread *t) {
     if (b == NULL && (b = batch_new(s->config.pages_per_batch, NULL)) == NULL) {
         error_set(&err, ERROR_SYSTEM, "no memory for a batch of pages");
     }
+    int64_t cpu = clock_thread_cpu();
     int rc = b != NULL ? make_batch(t, b, pass, &err) : -1;
+    pace(s, cpu);
     pthread_mutex_lock(&s->lock);
     s->gathering--;
     if (rc < 0) {
@@ -187,6 +212,7 @@ static int write_batch(struct send_thread *t, struct send_channel *ch, struct ba
     choice_written(&s->choice, atomic_load(&ch->conn->sent) - sent, clock_thread_cpu() - cpu,
                    atomic_load(&ch->conn->blocked) - blocked, clock_now());
     encode_count(&s->counters, b);
+    pace(s, cpu);
     return 0;
 }
 
@@ -243,6 +269,8 @@ static void *run_thread(void *opaque) {
     char name[NAME_SIZE];
     snprintf(name, sizeof(name), "send %u", t->index);
     pthread_setname_np(pthread_self(), name);
+    atomic_store(&t->tid, gettid());
+    set_priority(t, atomic_load(&s->urgent));
     LOCK_GUARD(&s->lock);
     while (!s->ending) {
         switch (find_job(s)) {
@@ -407,6 +435,18 @@ void ram_send_set_threads(struct ram_send *s, unsigned threads, double cpus) {
     wake_next(s);
 }
 
+void ram_send_set_urgent(struct ram_send *s, bool urgent) {
+    if (atomic_exchange(&s->urgent, urgent) == urgent) {
+        return;
+    }
+    if (s->config.pace != NULL) {
+        cpu_pace_lift(s->config.pace, urgent);
+    }
+    for (unsigned i = 0; i < s->thread_count; i++) {
+        set_priority(&s->threads[i], urgent);
+    }
+}
+
 void ram_send_set_cache(struct ram_send *s, uint64_t bytes) {
     uint64_t have = cache_size(s->gather.cache);
     if (have <= bytes && bytes < 2 * have) {
@@ -430,6 +470,10 @@ void ram_send_forget(struct ram_send *s, uint16_t block, uint64_t first, uint64_
 
 struct ram_counters *ram_send_counters(struct ram_send *s) {
     return &s->counters;
+}
+
+bool ram_send_link_bound(struct ram_send *s) {
+    return choice_link_bound(&s->choice);
 }
 
 double ram_send_link_rate(struct ram_send *s) {

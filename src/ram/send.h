@@ -15,11 +15,15 @@
 #define GODWIT_RAM_SEND_H
 
 #include "base/error.h"
+#include "host/pace.h"
 #include "ram/block.h"
 #include "ram/choice.h"
 #include "ram/counters.h"
 #include "ram/digest.h"
 #include "wire/conn.h"
+
+#include <stdbool.h>
+#include <stdint.h>
 
 struct ram_send_config {
     unsigned channels;
@@ -28,6 +32,7 @@ struct ram_send_config {
     struct conn *conns;                             /* one per channel; stay valid until ram_send_close() */
     const struct compression_settings *compression; /* likewise */
     const struct digest_key *key;                   /* likewise */
+    struct cpu_pace *pace;                          /* likewise; NULL: no budget */
 };
 
 struct ram_send;
@@ -49,6 +54,9 @@ uint32_t ram_send_pass(const struct ram_send *s);
 /* Main thread. How many threads may gather and compress from now on (1 … max_threads), and how many CPUs the engine may
  * use, for the choice of codecs. */
 void ram_send_set_threads(struct ram_send *s, unsigned threads, double cpus);
+/* Main thread, between passes. While the guest runs, its threads come first: ours have a lower priority and keep to the
+ * CPU budget. When it stands still (urgent), each wait of ours is its downtime. */
+void ram_send_set_urgent(struct ram_send *s, bool urgent);
 /* Main thread, between passes. The bytes for last sent versions; what was in the cache is kept when nothing changes. */
 void ram_send_set_cache(struct ram_send *s, uint64_t bytes);
 /* Main thread, between passes: it is not known what the destination holds of these pages; they are sent again, in full.
@@ -56,6 +64,8 @@ void ram_send_set_cache(struct ram_send *s, uint64_t bytes);
 void ram_send_forget(struct ram_send *s, uint16_t block, uint64_t first, uint64_t count);
 
 struct ram_counters *ram_send_counters(struct ram_send *s);
+/* Whether the link, not the CPU, is what batches wait for now. */
+bool ram_send_link_bound(struct ram_send *s);
 /* Bytes/s that the link is thought to carry. */
 double ram_send_link_rate(struct ram_send *s);
 

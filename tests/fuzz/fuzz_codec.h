@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What every codec's target does. Two bytes of the input are a number: without its highest bit, the size that the
- * result should have. When that bit is clear, the rest is decoded. When it is set, the rest is encoded and must come
- * back; then a few bytes of what was encoded are changed, and that is decoded: so the decoder is seen deep inside too,
- * where no change of a seed leads.
+ * result should have. When that bit is clear, the rest is decoded as it is, and then put over some bytes of a sound
+ * sample and decoded with that. When it is set, the rest is encoded and must come back; then a few bytes of what was
+ * encoded are changed, and that is decoded. So each input gets deep into the decoder: most changes of a seed do not get
+ * past the checks at its door.
  *
  * The codecs are assembler in part, which no sanitizer looks into: buffers end where a page begins that nobody may
  * touch. Encoders and decoders live for the whole run, like those of a channel, and each input meets what the last one
@@ -84,6 +85,49 @@ static inline void fuzz_round_trip(const struct codec_ops *codec, void *encoder,
     check_fence(back);
 }
 
+#define SAMPLES 8u
+#define SAMPLE_SIZE 4000u
+
+struct fuzz_sample {
+    uint8_t data[SAMPLE_SIZE];
+    size_t size;
+};
+
+/* Levels from the fastest to a strong one, contents from nothing new to half noise. */
+static inline void make_samples(const struct codec_ops *codec, void *encoder, struct fuzz_sample samples[SAMPLES]) {
+    static uint8_t plain[SAMPLE_SIZE];
+    unsigned levels = (unsigned)((codec->level_max < 9 ? codec->level_max : 9) - codec->level_min);
+    uint32_t state = 1;
+    for (unsigned s = 0; s < SAMPLES; s++) {
+        for (size_t i = 0; i < SAMPLE_SIZE; i++) {
+            state = state * 1664525 + 1013904223;
+            plain[i] = i % 32 < 2 * s ? (uint8_t)(state >> 24 & 0x1f) : (uint8_t)(i / 64);
+        }
+        int level = codec->level_min + (int)(s * levels / (SAMPLES - 1));
+        samples[s].size = codec->encode(encoder, plain, SAMPLE_SIZE, samples[s].data, SAMPLE_SIZE, level);
+    }
+    MUST(samples[SAMPLES - 1].size > 0);
+}
+
+static inline void fuzz_overlay(const struct codec_ops *codec, void *encoder, void *decoder, struct input *in) {
+    static struct fuzz_sample samples[SAMPLES];
+    if (samples[SAMPLES - 1].size == 0) {
+        make_samples(codec, encoder, samples);
+    }
+    const struct fuzz_sample *sample = &samples[take(in, 1) % SAMPLES];
+    size_t length = 1 + take(in, 1) % 16, at = take(in, 2);
+    if (sample->size == 0) {
+        return; /* a level that found nothing in it */
+    }
+    uint8_t *encoded = fenced_copy(0, sample->data, sample->size), *out = fenced(1, SAMPLE_SIZE);
+    at %= sample->size;
+    for (size_t i = 0; i < length && i < in->size && at + i < sample->size; i++) {
+        encoded[at + i] = in->data[i];
+    }
+    codec->decode(decoder, encoded, sample->size, out, SAMPLE_SIZE);
+    check_fence(out);
+}
+
 static inline void fuzz_codec(const struct codec_ops *codec, const uint8_t *data, size_t size) {
     static void *encoder, *decoder;
     if (encoder == NULL) {
@@ -101,6 +145,7 @@ static inline void fuzz_codec(const struct codec_ops *codec, const uint8_t *data
         uint8_t *encoded = fenced_copy(0, in.data, in.size), *out = fenced(1, want);
         codec->decode(decoder, encoded, in.size, out, want);
         check_fence(out);
+        fuzz_overlay(codec, encoder, decoder, &in);
     }
 }
 

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The plan in force (plan.h): sampled, made again while running, and handed to the parts that it concerns. */
+#include "migrate/source.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "host/cpuset.h"
+
+#include <unistd.h>
+
+#define PLAN_INTERVAL (250 * CLOCK_MS)
+#define MOST_THREADS 16 /* of auto: one of them fills a 10 Gbit/s link with LZ4 */
+
+static int64_t or_zero(int64_t value) {
+    return value == PARAM_AUTO ? 0 : value;
+}
+
+/* What the user said of the means. */
+static struct plan_input asked(struct source *s) {
+    pthread_mutex_lock(&s->params_lock);
+    const int64_t *value = s->params.value;
+    struct plan_input in = {
+        .cpu_budget = (unsigned)or_zero(value[PARAM_CPU_BUDGET]),
+        .memory_budget = (uint64_t)or_zero(value[PARAM_MEMORY_BUDGET]),
+        .compress_threads = value[PARAM_COMPRESS_THREADS] == PARAM_AUTO ? PLAN_AUTO : value[PARAM_COMPRESS_THREADS],
+        .decompress_threads = PLAN_AUTO,
+        .delta_cache = value[PARAM_XBZRLE_CACHE_SIZE] == PARAM_AUTO ? PLAN_DELTA_AUTO : value[PARAM_XBZRLE_CACHE_SIZE],
+        .pages_per_batch = (unsigned)value[PARAM_PAGES_PER_BATCH],
+    };
+    pthread_mutex_unlock(&s->params_lock);
+    return in;
+}
+
+static void sample(struct source *s, struct plan_input *in) {
+    struct host_load load;
+    in->now = clock_now();
+    host_load_sample(s->meter, in->now, clock_cpu(), &load);
+    in->cpus = load.cpus;
+    in->cpu_idle = load.cpu_idle;
+    in->cpu_own = load.cpu_own;
+    in->memory_pressure = load.memory_pressure;
+    in->memory_available = load.memory_available;
+    /* The guest's own threads tell whether we are in its way; without its process, the whole host has to. */
+    double waiting = s->vmm->pid > 0 ? host_waiting_sample(&s->waiting, "", s->vmm->pid, in->now) : HOST_UNKNOWN;
+    in->cpu_pressure = s->vmm->pid > 0 ? waiting : load.cpu_pressure;
+}
+
+static void tell(struct source *s) {
+    const struct plan *p = &s->plan;
+    log_debug("plan: %u threads, %.2f CPUs, %llu MiB for changes (%s)", p->compress_threads, p->cpu_share,
+              (unsigned long long)p->delta_cache >> 20, p->reason);
+    events_emit(&s->events, "plan",
+                json_pack("{s:i, s:f, s:I, s:I, s:s}", "compress-threads", (int)p->compress_threads, "cpu-share",
+                          p->cpu_share, "delta-cache", (json_int_t)p->delta_cache, "digests",
+                          (json_int_t)p->digest_bytes, "reason", p->reason));
+    pthread_mutex_lock(&s->status.lock);
+    s->status.plan = *p;
+    s->status.planned = true;
+    pthread_mutex_unlock(&s->status.lock);
+}
+
+static void apply(struct source *s) {
+    if (s->send != NULL) {
+        ram_send_set_threads(s->send, s->plan.compress_threads, s->plan.cpu_share);
+    }
+}
+
+static void make(struct source *s, bool first) {
+    struct plan_input in = asked(s);
+    sample(s, &in);
+    in.guest_bytes = ram_pages(&s->ram) * RAM_PAGE_SIZE;
+    in.channels = s->channel_count > 0 ? s->channel_count : 1;
+    in.link_bound = s->send != NULL && ram_send_link_bound(s->send);
+    struct plan next;
+    plan_make(&in, first ? NULL : &s->plan, &next);
+    bool differs = first || plan_differs(&s->plan, &next);
+    s->plan = next;
+    s->planned_at = in.now;
+    cpu_pace_set(&s->pace, in.cpu_budget);
+    apply(s);
+    if (differs) {
+        tell(s);
+    }
+}
+
+int source_plan_open(struct source *s, struct error *err) {
+    struct cpuset cpus;
+    cpu_pace_init(&s->pace, 0);
+    s->meter = host_load_open("", err);
+    if (s->meter == NULL) {
+        return -1;
+    }
+    const char *affinity = s->params.cpu_affinity;
+    if (s->params.value[PARAM_CPU_AFFINITY] == 0 && s->params.set[PARAM_CPU_AFFINITY] &&
+        (cpuset_parse(affinity, &cpus, err) < 0 || cpuset_apply(0, &cpus, err) < 0)) {
+        return error_prefix(err, "cpu-affinity=%s: ", affinity);
+    }
+    struct plan_input in;
+    sample(s, &in); /* what the next one is measured against */
+    return 0;
+}
+
+void source_plan_begin(struct source *s) {
+    make(s, true);
+}
+
+unsigned source_plan_most_threads(struct source *s) {
+    int64_t set = asked(s).compress_threads;
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    return set != PLAN_AUTO ? (unsigned)set : cpus < 1 ? 1 : cpus < MOST_THREADS ? (unsigned)cpus : MOST_THREADS;
+}
+
+void source_plan_keep(struct source *s) {
+    if (s->send != NULL && s->stopped_at == 0 && clock_now() - s->planned_at >= PLAN_INTERVAL) {
+        make(s, false);
+    }
+}
+
+void source_plan_close(struct source *s) {
+    host_load_close(s->meter);
+    host_waiting_free(&s->waiting);
+    cpu_pace_destroy(&s->pace);
+}
