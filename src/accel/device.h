@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a kind of device has to do, and what it is given.
+ *
+ * Each time a device is started or started again it gets a new *unit*, with output memory of its own. A unit that
+ * failed is retired: it gets no more jobs, nothing that it says is heard, and its output memory stays mapped until
+ * accel_close(), because a device that is out of control may go on writing to it. New jobs go to the new unit's memory.
+ *
+ *   start ──► (reap: unit_ready) ──► submit … reap: unit_result … ──► retire ──► finish
+ *
+ * All operations but `finish` are called with the accel's lock held, so they must not block; start, reap and retire
+ * from accel_open() or its thread, submit and retire from any thread.
+ */
+#ifndef GODWIT_ACCEL_DEVICE_H
+#define GODWIT_ACCEL_DEVICE_H
+
+#include "accel/accel.h"
+#include "accel/memory.h"
+
+/* Bounds of what a device may ask for. */
+#define ACCEL_MAX_INSTANCES 64
+#define ACCEL_MAX_DEPTH 1024
+
+enum slot_state { SLOT_FREE, SLOT_IN_FLIGHT, SLOT_HELD };
+
+/* A place for one result. */
+struct accel_slot {
+    struct accel_unit *unit;
+    unsigned index, instance;
+    enum slot_state state; /* HELD: the result is there, and not released yet */
+    uint32_t serial;       /* another one for each job, so that an answer that comes twice is seen */
+    struct accel_job *job; /* while IN_FLIGHT */
+    size_t offset;         /* of its memory in the unit's output memory */
+    size_t capacity;       /* of the job */
+    int64_t deadline;
+};
+
+struct accel_unit {
+    struct accel *accel;
+    struct accel_device *device;
+    struct accel_unit *older; /* the one before it, retired */
+    bool ready, retired;
+    bool full;          /* it did not take the last job; until its next answer */
+    unsigned instances; /* wanted; after unit_ready(): granted */
+    unsigned depth;     /* jobs that an instance takes at a time */
+    unsigned slots;     /* all together, `instances` times the same number */
+    struct accel_slot *slot;
+    unsigned *in_flight; /* of each instance */
+    size_t slot_size;
+    struct accel_memory output;
+
+    /* The back end's: */
+    int fd; /* when it is readable, reap() has something to do; -1 without one */
+    void *state;
+};
+
+/* What a device says about a job. Nothing in it has been checked. */
+struct accel_result {
+    uint32_t slot, serial;
+    uint32_t status; /* ACCEL_OK, ACCEL_TOO_BIG or ACCEL_FAILED */
+    uint32_t codec;
+    uint64_t size;
+};
+
+struct accel_ops {
+    const char *kind; /* the word in front of ':' in accel-devices */
+    bool has_path;
+    /* Begins to start: sets fd and state. The unit is ready when it calls unit_ready(), from here or from reap(). -1:
+     * the unit is of no use, and neither retire() nor finish() will be called. */
+    int (*start)(struct accel_unit *unit, const char *path, struct error *err);
+    /* 1; 0 when it cannot take it just now; -1: the device is gone. */
+    int (*submit)(struct accel_unit *unit, const struct accel_slot *slot, struct error *err);
+    /* Reports everything that there is by unit_result(). -1: the device is gone, or said what it must not say. */
+    int (*reap)(struct accel_unit *unit, struct error *err);
+    /* Gives up: nothing of this unit may call unit_*() any more. Does not wait for the device. */
+    void (*retire)(struct accel_unit *unit);
+    /* After retire, at accel_close(): frees what is the back end's. May wait until `until` for the device to stop.
+     * False: it did not, and may read input and write output for ever: they must stay. */
+    bool (*finish)(struct accel_unit *unit, int64_t until);
+};
+
+extern const struct accel_ops accel_emulated;
+extern const struct accel_ops accel_qatzip; /* only where meson found QATzip */
+
+/* The device is ready and takes `depth` jobs on each of `instances`: makes the slots and their memory. `software`: see
+ * accel_counters. -1: the numbers are out of bounds, or no memory. */
+int unit_ready(struct accel_unit *unit, unsigned instances, unsigned depth, bool software, struct error *err);
+/* An answer. -1: no working device would have given it. */
+int unit_result(struct accel_unit *unit, const struct accel_result *result, struct error *err);
+/* The part of unit_result() that decides whether an answer can be. Changes nothing. */
+int unit_check_result(const struct accel_unit *unit, const struct accel_result *result, struct error *err);
+
+/* Frees a unit after finish(). */
+void unit_free(struct accel_unit *unit);
+/* A fresh one that has not been started; NULL without memory. */
+struct accel_unit *unit_new(struct accel *a, struct accel_device *device, unsigned instances, size_t slot_size);
+
+/* Input memory as the devices see it. */
+const struct accel_memory *accel_input(const struct accel *a);
+bool accel_allows_software(const struct accel *a);
+static inline uint8_t *slot_output(const struct accel_slot *slot) {
+    return slot->unit->output.base + slot->offset;
+}
+
+#endif

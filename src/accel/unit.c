@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One incarnation of a device: its slots, and what it may say about them. */
+#include "accel/internal.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+struct accel_unit *unit_new(struct accel *a, struct accel_device *device, unsigned instances, size_t slot_size) {
+    struct accel_unit *u = calloc(1, sizeof(*u));
+    if (u != NULL) {
+        u->accel = a;
+        u->device = device;
+        u->instances = instances;
+        u->slot_size = slot_size;
+        u->fd = -1;
+        u->output.fd = -1;
+    }
+    return u;
+}
+
+void unit_free(struct accel_unit *unit) {
+    memory_free(&unit->output);
+    free(unit->slot);
+    free(unit->in_flight);
+    free(unit);
+}
+
+int unit_ready(struct accel_unit *unit, unsigned instances, unsigned depth, bool software, struct error *err) {
+    if (unit->ready || instances == 0 || instances > unit->instances || depth == 0 || depth > ACCEL_MAX_DEPTH) {
+        return error_set(err, ERROR_SYSTEM, "it offers %u queues of %u jobs", instances, depth);
+    }
+    if (software && !accel_allows_software(unit->accel)) {
+        return error_set(err, ERROR_REFUSED,
+                         "its library found no hardware on this host, and in software it is slower "
+                         "than godwit's own codecs; leave it out of accel-devices");
+    }
+    /* A result that waits to be sent must not keep the device idle: twice as many slots as jobs that it takes. */
+    unsigned slots = instances * depth * 2;
+    unit->slot = calloc(slots, sizeof(*unit->slot));
+    unit->in_flight = calloc(instances, sizeof(*unit->in_flight));
+    if (unit->slot == NULL || unit->in_flight == NULL) {
+        return error_set(err, ERROR_SYSTEM, "no memory for its queues");
+    }
+    if (memory_create(&unit->output, slots * unit->slot_size, ACCEL_DEVICE_WRITES, err) != 0) {
+        return -1;
+    }
+    unit->instances = instances;
+    unit->depth = depth;
+    unit->slots = slots;
+    for (unsigned i = 0; i < slots; i++) {
+        unit->slot[i] =
+            (struct accel_slot){ .unit = unit, .index = i, .instance = i / (depth * 2), .offset = i * unit->slot_size };
+    }
+    unit->ready = true;
+    if (unit->device != NULL) {
+        unit->device->counters.software = software;
+        unit->device->counters.instances = instances;
+    }
+    return 0;
+}
+
+int unit_check_result(const struct accel_unit *unit, const struct accel_result *r, struct error *err) {
+    if (r->slot >= unit->slots) {
+        return error_set(err, ERROR_SYSTEM, "it answered job %" PRIu32 " of %u", r->slot, unit->slots);
+    }
+    const struct accel_slot *slot = &unit->slot[r->slot];
+    if (slot->state != SLOT_IN_FLIGHT || slot->serial != r->serial) {
+        return error_set(err, ERROR_SYSTEM, "it answered a job that it does not have");
+    }
+    if (r->status == ACCEL_TOO_BIG || r->status == ACCEL_FAILED) {
+        return 0;
+    }
+    if (r->status != ACCEL_OK) {
+        return error_set(err, ERROR_SYSTEM, "it gave the unknown status %" PRIu32, r->status);
+    }
+    if (r->codec != CODEC_DEFLATE && r->codec != CODEC_LZ4) {
+        return error_set(err, ERROR_SYSTEM, "it used the unknown codec %" PRIu32, r->codec);
+    }
+    if (r->size == 0 || r->size > slot->capacity) {
+        return error_set(err, ERROR_SYSTEM, "it gave %" PRIu64 " bytes where there is room for %zu", r->size,
+                         slot->capacity);
+    }
+    return 0;
+}
+
+int unit_result(struct accel_unit *unit, const struct accel_result *r, struct error *err) {
+    if (unit_check_result(unit, r, err) != 0) {
+        return -1;
+    }
+    struct accel_slot *slot = &unit->slot[r->slot];
+    if (r->status == ACCEL_OK) {
+        slot->job->out = slot_output(slot);
+        slot->job->out_size = (size_t)r->size;
+        slot->job->codec = (enum codec_id)r->codec;
+    }
+    queue_end(unit->accel, slot, (enum accel_status)r->status);
+    return 0;
+}
