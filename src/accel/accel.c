@@ -242,6 +242,9 @@ static void close_devices(struct accel *a) {
 }
 
 void accel_close(struct accel *a) {
+    if (a == NULL) {
+        return;
+    }
     close_devices(a);
     pthread_join(a->thread, NULL);
     accel_free(a);

@@ -90,7 +90,8 @@ struct accel_counters {
 /* Starts all devices and waits until they are ready. NULL when one of them is unknown, was not built in or does not
  * answer: the error names it and says what to do. */
 struct accel *accel_open(const struct accel_config *config, struct error *err);
-/* Every job in flight ends with ACCEL_CLOSED first. What accel_alloc() gave and all results are gone afterwards. */
+/* Every job in flight ends with ACCEL_CLOSED first. What accel_alloc() gave and all results are gone afterwards.
+ * NULL is allowed. */
 void accel_close(struct accel *a);
 
 /* Page-aligned memory that all devices can read and none can write; zeros. NULL when `memory` is used up. */

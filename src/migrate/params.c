@@ -62,7 +62,7 @@ static const struct param_row table[PARAM_COUNT] = {
     [PARAM_ZERO_PAGE_DETECTION] = { "zero-page-detection", on_off, 0, 1, 1, SOURCE_ONLY, true,
                                     "on sends pages full of zeros as a word" },
     [PARAM_ACCEL_DEVICES] = { "accel-devices", NULL, 0, 0, 0, SOURCE_ONLY, false,
-                              "accelerators, separated by commas: qat, emulated:PATH",
+                              "accelerators, separated by commas: qat, emulated:PATH; or none",
                               offsetof(struct params, accel_devices) },
     [PARAM_ACCEL_INSTANCES] = { "accel-instances", NULL, 1, 64, AUTO, SOURCE_ONLY, false,
                                 "queues on each accelerator" },

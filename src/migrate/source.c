@@ -47,6 +47,7 @@ static int run_stages(struct source *s, struct error *err) {
 
 static int init(struct source *s, struct error *err) {
     pthread_mutex_init(&s->params_lock, NULL);
+    pthread_mutex_init(&s->accel_lock, NULL);
     status_init(&s->status);
     s->stage = "connect";
     s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -87,6 +88,7 @@ static void release(struct source *s) {
 /* After the report: memory that the report still reads. */
 static void release_rest(struct source *s) {
     ram_send_close(s->send);
+    accel_close(s->unused_accel);
     source_plan_close(s);
     link_close(s->link);
     for (unsigned i = 0; i < s->channel_count; i++) {
@@ -98,6 +100,7 @@ static void release_rest(struct source *s) {
     ram_free(&s->ram);
     json_decref(s->reply);
     json_decref(s->rejections);
+    json_decref(s->accel_changes);
     events_close(&s->events);
     if (s->cancel_fd >= 0) {
         close(s->cancel_fd);
@@ -222,6 +225,10 @@ int source_run(const struct source_config *config, json_t **report) {
     release(&s);
     log_progress("");
     *report = status_json(&s.status);
+    json_t *accel = source_accel_json(&s);
+    if (accel != NULL) {
+        json_object_set_new(*report, "accel", accel);
+    }
     events_emit(&s.events, "end", json_deep_copy(*report));
     release_rest(&s);
     return status;

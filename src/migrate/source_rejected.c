@@ -35,8 +35,11 @@ int source_note_rejection(struct source *s, json_t *message, struct error *err) 
     if (++s->rejected_count > MAX_REJECTIONS) {
         return error_set(err, ERROR_PEER, "the destination rejects everything that is sent");
     }
-    log_debug("the destination rejects a batch of device %lld",
-              (long long)json_integer_value(json_object_get(message, "device")));
+    json_int_t device = json_integer_value(json_object_get(message, "device"));
+    log_debug("the destination rejects a batch of device %lld", (long long)device);
+    if (device > 0 && device <= UINT8_MAX) {
+        ram_send_blame(s->send, (unsigned)device);
+    }
     events_emit(&s->events, "rejected", json_pack("{s:O?}", "device", json_object_get(message, "device")));
     if (s->rejections == NULL) {
         s->rejections = json_array();

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "migrate/source.h"
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -165,17 +166,20 @@ static int start_tracking(struct source *s, struct error *err) {
     return 0;
 }
 
-int source_attach(struct source *s, struct error *err) {
-    if (open_ram(s, err) < 0 || connect_channels(s, err) < 0) {
-        return -1;
-    }
+static int ask_destination(struct source *s, struct error *err) {
     char key[DIGEST_KEY_TEXT_SIZE];
     if (digest_key_make(&s->key, err) < 0) {
         return -1;
     }
     digest_key_format(&s->key, key);
     json_t *args = json_pack("{s:i, s:s}", "channels", (int)s->channel_count, "digest-key", key);
-    if (source_request(s, args, err) < 0 || start_tracking(s, err) < 0 || s->vmm->ops->prepare(s->vmm, err) < 0) {
+    return source_request(s, args, err);
+}
+
+static int open_sender(struct source *s, struct error *err) {
+    source_plan_begin(s);
+    uint64_t digests = param(s, PARAM_PAGE_DIGESTS) ? s->plan.digest_bytes : 0;
+    if (ram_digests_open(&s->ram, digests, err) < 0) {
         return -1;
     }
     struct ram_send_config config = { .channels = s->channel_count,
@@ -184,16 +188,29 @@ int source_attach(struct source *s, struct error *err) {
                                       .conns = s->channels,
                                       .compression = &s->compression,
                                       .key = &s->key,
-                                      .pace = &s->pace };
-    source_plan_begin(s);
-    uint64_t digests = param(s, PARAM_PAGE_DIGESTS) ? s->plan.digest_bytes : 0;
-    if (ram_digests_open(&s->ram, digests, err) < 0 || (s->send = ram_send_open(&s->ram, &config, err)) == NULL) {
+                                      .pace = &s->pace,
+                                      .accel = take_ptr(&s->unused_accel) };
+    s->accel = config.accel;
+    s->send = ram_send_open(&s->ram, &config, err);
+    if (s->send == NULL) {
+        s->accel = NULL;
         return -1;
     }
     ram_send_set_threads(s->send, s->plan.compress_threads, s->plan.cpu_share);
     pthread_mutex_lock(&s->status.lock);
     s->status.counters = ram_send_counters(s->send);
     pthread_mutex_unlock(&s->status.lock);
+    return 0;
+}
+
+int source_attach(struct source *s, struct error *err) {
+    if (source_accel_open(s, &s->unused_accel, err) < 0 || open_ram(s, err) < 0 || connect_channels(s, err) < 0) {
+        return -1;
+    }
+    if (ask_destination(s, err) < 0 || start_tracking(s, err) < 0 || s->vmm->ops->prepare(s->vmm, err) < 0 ||
+        open_sender(s, err) < 0) {
+        return -1;
+    }
     /* Looking for stale pages in a large preallocated file takes the destination its time. */
     return source_await(s, 10 * REPLY_TIMEOUT, NULL, err);
 }

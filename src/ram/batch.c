@@ -46,6 +46,7 @@ void batch_reset(struct batch *b, uint32_t pass) {
     b->payload_size = 0;
     b->codec = 0;
     b->device = 0;
+    b->refused = false;
 }
 
 bool batch_is_empty(const struct batch *b) {

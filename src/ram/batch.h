@@ -10,6 +10,7 @@
 #ifndef GODWIT_RAM_BATCH_H
 #define GODWIT_RAM_BATCH_H
 
+#include "accel/accel.h"
 #include "ram/digest.h"
 #include "wire/conn.h"
 #include "wire/frame.h"
@@ -41,6 +42,11 @@ struct batch {
     const uint8_t *payload;
     uint32_t payload_size;
     uint8_t codec, device;
+
+    /* While an accelerator has it, and until what it made was sent. */
+    struct accel_job job;
+    int64_t submitted; /* clock_now() */
+    bool refused;      /* no accelerator could: software has to */
 };
 
 /* A page whose change is larger than this goes in full: a codec would hardly make it larger, and it is the cheaper one

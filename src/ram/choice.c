@@ -26,6 +26,9 @@ static const struct rung_cost first_guess[CHOICE_RUNGS] = {
 #define FIRST_GATHER_NS 0.3
 #define FIRST_WRITE_NS 0.3
 
+#define FIRST_DEVICE_NS 0.2
+#define FIRST_DEVICE_SHAPE 0.42
+
 #define CPU_PRICE 0.03
 #define WEIGHT 0.1 /* of a new batch in the running means */
 
@@ -56,6 +59,8 @@ void choice_init(struct choice *c, unsigned channels, double cpus) {
                           .write_ns = FIRST_WRITE_NS,
                           .link_ns = FIRST_LINK_NS,
                           .growth = LINK_GROWTH,
+                          .device_ns = FIRST_DEVICE_NS,
+                          .device_shape = FIRST_DEVICE_SHAPE,
                           .cpus = cpus,
                           .channels = channels };
     pthread_mutex_init(&c->lock, NULL);
@@ -129,6 +134,19 @@ static int find_rival(const struct choice *c) {
     return -1;
 }
 
+static double device_ratio(const struct choice *c) {
+    double r = c->device_shape * c->content;
+    return r < 1.0 ? r : 1.0;
+}
+
+/* As cost(), of an accelerator: the CPU only reads and writes. */
+static double device_cost(const struct choice *c) {
+    double cpu_ns = c->gather_ns + device_ratio(c) * c->write_ns;
+    double link = device_ratio(c) * c->link_ns, cpu = cpu_ns / c->cpus;
+    double most = link > cpu ? link : cpu;
+    return (most > c->device_ns ? most : c->device_ns) + CPU_PRICE * cpu_ns;
+}
+
 static enum codec_id fixed_codec(int set) {
     return set == COMPRESSION_ACCEL ? CODEC_DEFLATE : (enum codec_id)set;
 }
@@ -137,6 +155,7 @@ void choice_pick(struct choice *c, const struct compression_settings *s, struct 
     int set = atomic_load_explicit(&s->codec, memory_order_relaxed);
     *pick = (struct pick){ .index = -1, .rival_index = -1 };
     if (set != COMPRESSION_AUTO) {
+        pick->device = set == COMPRESSION_ACCEL;
         pick->use.codec = fixed_codec(set);
         pick->use.level = atomic_load_explicit(&s->level[pick->use.codec], memory_order_relaxed);
         return;
@@ -145,7 +164,8 @@ void choice_pick(struct choice *c, const struct compression_settings *s, struct 
     c->batches++;
     pick->index = c->best;
     pick->use = ladder[c->best];
-    pick->rival_index = find_rival(c);
+    pick->device = c->devices && device_cost(c) <= cost(c, c->best);
+    pick->rival_index = pick->device ? -1 : find_rival(c);
     if (pick->rival_index >= 0) {
         pick->rival = ladder[pick->rival_index];
         c->rung[pick->rival_index].tried_at = c->batches;
@@ -196,6 +216,20 @@ bool choice_compared(struct choice *c, const struct pick *pick, size_t raw, size
     }
     c->best = find_best(c);
     return rival_out < out && rival_out < raw;
+}
+
+void choice_set_devices(struct choice *c, bool devices) {
+    LOCK_GUARD(&c->lock);
+    c->devices = devices;
+}
+
+void choice_device_done(struct choice *c, size_t raw, size_t out, int64_t submitted, int64_t now) {
+    LOCK_GUARD(&c->lock);
+    /* Devices that have work without a pause show their rate by the time between two ends. */
+    int64_t begin = submitted > c->device_done ? submitted : c->device_done;
+    c->device_done = now;
+    mean(&c->device_ns, (double)(now - begin) / (double)raw, WEIGHT);
+    mean(&c->device_shape, (double)out / (double)raw / c->content, WEIGHT);
 }
 
 /* The channels had to wait: this is what the link carries. */

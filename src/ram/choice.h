@@ -69,6 +69,12 @@ struct choice {
     double cpus;
     unsigned channels;
 
+    /* What accelerators do, while there are any. */
+    bool devices;
+    double device_ns;    /* time for a byte of guest memory, all of them together */
+    double device_shape; /* as that of a rung */
+    int64_t device_done; /* clock_now() of the last job's end */
+
     struct choice_window {
         int64_t begin; /* clock_now() */
         uint64_t bytes;
@@ -79,6 +85,7 @@ struct choice {
 
 /* What to do with one batch. */
 struct pick {
+    bool device; /* an accelerator, if it has room; what follows is for when it has not */
     struct rung use;
     int index;         /* on the ladder, -1: the user's own */
     struct rung rival; /* compress with this one too, and say so with choice_compared() */
@@ -98,6 +105,10 @@ void choice_encoded(struct choice *c, const struct pick *pick, size_t raw, size_
 /* The same batch, with the rival. True when the rival's result is the one to send. */
 bool choice_compared(struct choice *c, const struct pick *pick, size_t raw, size_t out, size_t rival_out,
                      int64_t rival_cpu_ns);
+/* Whether accelerators are there to be chosen. */
+void choice_set_devices(struct choice *c, bool devices);
+/* An accelerator is done with a batch that it had since `submitted`. */
+void choice_device_done(struct choice *c, size_t raw, size_t out, int64_t submitted, int64_t now);
 /* A batch was written: bytes on the wire, CPU time, and how long of the rest the connection took nothing. */
 void choice_written(struct choice *c, size_t bytes, int64_t cpu_ns, int64_t blocked_ns, int64_t now);
 /* A pass begins, or goes on after a pause: what lies before says nothing of the link. */

@@ -73,26 +73,28 @@ static int compare(struct encoder *e, const struct pick *pick, struct batch *b, 
     return 0;
 }
 
-int encode_batch(struct encoder *e, struct batch *b, struct error *err) {
+bool encode_choose(struct encoder *e, struct batch *b, struct pick *pick) {
     static const struct rung raw = { CODEC_NONE, 0 };
     settle(b, &raw, b->bytes, raw_size(b));
-    struct pick pick;
-    choice_pick(e->choice, e->compression, &pick);
-    bool nothing_to_do = pick.use.codec == CODEC_NONE && pick.rival_index < 0;
-    bool bypass = atomic_load_explicit(&e->compression->bypass, memory_order_relaxed);
-    if (nothing_to_do || (bypass && sample_is_noise(b->bytes, raw_size(b)))) {
-        return 0;
+    choice_pick(e->choice, e->compression, pick);
+    if (pick->use.codec == CODEC_NONE && pick->rival_index < 0 && !pick->device) {
+        return false;
     }
-    if (pick.use.codec != CODEC_NONE) {
-        if (prepare(e, &pick.use, &b->encoded, (size_t)b->max_pages * RAM_PAGE_SIZE, err) < 0) {
+    bool bypass = atomic_load_explicit(&e->compression->bypass, memory_order_relaxed);
+    return !bypass || !sample_is_noise(b->bytes, raw_size(b));
+}
+
+int encode_batch(struct encoder *e, const struct pick *pick, struct batch *b, struct error *err) {
+    if (pick->use.codec != CODEC_NONE) {
+        if (prepare(e, &pick->use, &b->encoded, (size_t)b->max_pages * RAM_PAGE_SIZE, err) < 0) {
             return -1;
         }
         int64_t cpu_ns;
-        size_t size = run(e, &pick.use, b, b->encoded, &cpu_ns);
-        settle(b, &pick.use, b->encoded, size);
-        choice_encoded(e->choice, &pick, raw_size(b), size, cpu_ns);
+        size_t size = run(e, &pick->use, b, b->encoded, &cpu_ns);
+        settle(b, &pick->use, b->encoded, size);
+        choice_encoded(e->choice, pick, raw_size(b), size, cpu_ns);
     }
-    return pick.rival_index >= 0 ? compare(e, &pick, b, err) : 0;
+    return pick->rival_index >= 0 ? compare(e, pick, b, err) : 0;
 }
 
 void encode_count(struct ram_counters *n, const struct batch *b) {

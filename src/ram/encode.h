@@ -8,6 +8,8 @@
 #include "ram/choice.h"
 #include "ram/counters.h"
 
+#include <stdbool.h>
+
 /* One for each thread: the codecs' states, made when they are first used. */
 struct encoder {
     struct choice *choice;                          /* shared by all threads */
@@ -18,8 +20,10 @@ struct encoder {
 };
 
 void encoder_free(struct encoder *e);
-/* Fills payload, payload_size and codec of a batch. -1 without memory. */
-int encode_batch(struct encoder *e, struct batch *b, struct error *err);
+/* What to do with a batch: `pick`, or false when its pages had best go as they are; then the payload is settled. */
+bool encode_choose(struct encoder *e, struct batch *b, struct pick *pick);
+/* Does it: fills payload, payload_size and codec. -1 without memory. */
+int encode_batch(struct encoder *e, const struct pick *pick, struct batch *b, struct error *err);
 /* Counts a batch whose payload is settled. */
 void encode_count(struct ram_counters *n, const struct batch *b);
 

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "ram/encode.h"
 #include "ram/gather.h"
+#include "ram/offload.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -40,6 +41,7 @@ struct ram_send {
     struct ram_send_config config;
     struct pass pass;
     struct gather gather;
+    struct offload offload;
     struct choice choice;
     struct ram_counters counters;
     int event_fd;
@@ -54,6 +56,7 @@ struct ram_send {
     bool running, ending;
     struct error failure;
     unsigned idle, gathering, max_gathering, batches;
+    unsigned offloaded; /* batches that accelerators have */
     struct send_channel *channels;
     struct batch *unused; /* last in, first out: what was used last is in the cache */
     struct batch *ready, **ready_end;
@@ -79,7 +82,7 @@ static bool may_gather(struct ram_send *s) {
 }
 
 static bool all_gathered(struct ram_send *s) {
-    return s->gathering == 0 && s->ready == NULL && !pass_has_chunk(&s->pass);
+    return s->gathering == 0 && s->offloaded == 0 && s->ready == NULL && !pass_has_chunk(&s->pass);
 }
 
 static enum job find_job(struct ram_send *s) {
@@ -158,18 +161,61 @@ static struct batch *take_unused(struct ram_send *s) {
     return b;
 }
 
-static int make_batch(struct send_thread *t, struct batch *b, uint32_t pass, struct error *err) {
+/* A batch comes back from an accelerator, on one of its threads. */
+static void offload_done(void *opaque, struct batch *b) {
+    struct ram_send *s = opaque;
+    LOCK_GUARD(&s->lock);
+    s->offloaded--;
+    put_ready(s, b);
+    wake_next(s);
+}
+
+/* True when an accelerator has the batch now: it belongs to us no longer. */
+static bool offload(struct ram_send *s, const struct pick *pick, struct batch *b) {
+    /* While the guest stands still nobody waits for a device that may hang. */
+    if (!pick->device || s->offload.accel == NULL || atomic_load(&s->urgent)) {
+        return false;
+    }
+    pthread_mutex_lock(&s->lock);
+    s->offloaded++;
+    pthread_mutex_unlock(&s->lock);
+    if (offload_batch(&s->offload, b)) {
+        return true;
+    }
+    pthread_mutex_lock(&s->lock);
+    s->offloaded--;
+    pthread_mutex_unlock(&s->lock);
+    return false;
+}
+
+enum made { MADE_BROKEN = -1, MADE_READY, MADE_OFFLOADED };
+
+static enum made make_batch(struct send_thread *t, struct batch *b, uint32_t pass, struct error *err) {
     struct ram_send *s = t->send;
+    struct pick pick;
     batch_reset(b, pass);
     int64_t begin = clock_thread_cpu();
     if (gather_batch(&s->gather, b, err) < 0) {
-        return -1;
+        return MADE_BROKEN;
     }
     if (b->full.pages == 0) {
-        return 0;
+        return MADE_READY;
     }
     choice_gathered(&s->choice, (size_t)b->full.pages * RAM_PAGE_SIZE, clock_thread_cpu() - begin);
-    return encode_batch(&t->encoder, b, err);
+    if (!encode_choose(&t->encoder, b, &pick)) {
+        return MADE_READY;
+    }
+    if (offload(s, &pick, b)) {
+        return MADE_OFFLOADED;
+    }
+    return encode_batch(&t->encoder, &pick, b, err) < 0 ? MADE_BROKEN : MADE_READY;
+}
+
+static struct batch *new_batch(struct ram_send *s) {
+    size_t size = (size_t)s->config.pages_per_batch * RAM_PAGE_SIZE;
+    /* Memory that the accelerators can read: the copy out of guest memory is the only one. */
+    uint8_t *bytes = s->offload.accel != NULL ? accel_alloc(s->offload.accel, size) : NULL;
+    return s->offload.accel != NULL && bytes == NULL ? NULL : batch_new(s->config.pages_per_batch, bytes);
 }
 
 static void gather_job(struct send_thread *t) {
@@ -180,22 +226,32 @@ static void gather_job(struct send_thread *t) {
     s->gathering++;
     wake_next(s);
     pthread_mutex_unlock(&s->lock);
-    if (b == NULL && (b = batch_new(s->config.pages_per_batch, NULL)) == NULL) {
+    if (b == NULL && (b = new_batch(s)) == NULL) {
         error_set(&err, ERROR_SYSTEM, "no memory for a batch of pages");
     }
     int64_t cpu = clock_thread_cpu();
-    int rc = b != NULL ? make_batch(t, b, pass, &err) : -1;
+    enum made made = b != NULL ? make_batch(t, b, pass, &err) : MADE_BROKEN;
     pace(s, cpu);
     pthread_mutex_lock(&s->lock);
     s->gathering--;
-    if (rc < 0) {
+    if (made == MADE_BROKEN) {
         fail(s, &err);
     }
-    if (rc < 0 || batch_is_empty(b)) {
-        b != NULL ? put_unused(s, b) : (void)s->batches--;
-    } else {
+    if (b == NULL) {
+        s->batches--;
+    } else if (made == MADE_BROKEN || (made == MADE_READY && batch_is_empty(b))) {
+        put_unused(s, b);
+    } else if (made == MADE_READY) {
         put_ready(s, b);
     }
+}
+
+/* What no accelerator could do is done here, so that the pass goes on. */
+static int encode_refused(struct send_thread *t, struct batch *b, struct error *err) {
+    struct pick pick;
+    count(&t->send->counters.fallbacks, 1);
+    b->refused = false;
+    return encode_choose(&t->encoder, b, &pick) ? encode_batch(&t->encoder, &pick, b, err) : 0;
 }
 
 static int write_batch(struct send_thread *t, struct send_channel *ch, struct batch *b, struct error *err) {
@@ -204,14 +260,19 @@ static int write_batch(struct send_thread *t, struct send_channel *ch, struct ba
         b->pass >= (uint32_t)fault_value("corrupt-batch", NULL, 1)) {
         ((uint8_t *)(uintptr_t)b->payload)[b->payload_size / 2] ^= 1;
     }
+    int64_t cpu = clock_thread_cpu();
+    if (b->refused && encode_refused(t, b, err) < 0) {
+        return -1;
+    }
     uint64_t sent = atomic_load(&ch->conn->sent);
-    int64_t cpu = clock_thread_cpu(), blocked = atomic_load(&ch->conn->blocked);
+    int64_t writing = clock_thread_cpu(), blocked = atomic_load(&ch->conn->blocked);
     if (batch_write(b, s->config.key, ch->conn, t->head, err) < 0) {
         return -1;
     }
-    choice_written(&s->choice, atomic_load(&ch->conn->sent) - sent, clock_thread_cpu() - cpu,
+    choice_written(&s->choice, atomic_load(&ch->conn->sent) - sent, clock_thread_cpu() - writing,
                    atomic_load(&ch->conn->blocked) - blocked, clock_now());
     encode_count(&s->counters, b);
+    offload_release(&s->offload, b);
     pace(s, cpu);
     return 0;
 }
@@ -295,10 +356,11 @@ static void *run_thread(void *opaque) {
 /* ---- the main thread's side ---- */
 
 /* Batches under way: each gathering thread has one, each channel writes one and has another one ready. */
+#define OFFLOADED_BATCHES 32 /* with accelerators, whose queues must not run empty */
 #define MAX_BATCH_MEMORY (UINT64_C(64) << 20)
 
 static unsigned batches_for(const struct ram_send_config *c) {
-    uint64_t want = c->max_threads + 2 * c->channels;
+    uint64_t want = c->max_threads + 2 * c->channels + (c->accel != NULL ? OFFLOADED_BATCHES : 0);
     uint64_t most = MAX_BATCH_MEMORY / (2 * (uint64_t)c->pages_per_batch * RAM_PAGE_SIZE);
     uint64_t least = c->channels + 1;
     return (unsigned)(want < most ? want : most > least ? most : least);
@@ -333,6 +395,13 @@ static int init(struct ram_send *s, struct ram *ram, const struct ram_send_confi
     s->gather = (struct gather){
         .pass = &s->pass, .key = config->key, .settings = config->compression, .counters = &s->counters
     };
+    s->offload = (struct offload){ .accel = config->accel,
+                                   .choice = &s->choice,
+                                   .compression = config->compression,
+                                   .counters = &s->counters,
+                                   .done = offload_done,
+                                   .opaque = s };
+    choice_set_devices(&s->choice, config->accel != NULL);
     s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     s->channels = calloc(config->channels, sizeof(s->channels[0]));
     s->threads = calloc(s->thread_count, sizeof(s->threads[0]));
@@ -348,6 +417,7 @@ static int init(struct ram_send *s, struct ram *ram, const struct ram_send_confi
 struct ram_send *ram_send_open(struct ram *ram, const struct ram_send_config *config, struct error *err) {
     struct ram_send *s = calloc(1, sizeof(*s));
     if (s == NULL) {
+        accel_close(config->accel);
         error_errno(err, ERROR_SYSTEM, "no memory for the sending threads");
         return NULL;
     }
@@ -382,6 +452,7 @@ void ram_send_close(struct ram_send *s) {
         return;
     }
     end_threads(s);
+    accel_close(s->config.accel); /* what it still has comes back first */
     free_batches(s->ready);
     free_batches(s->unused);
     cache_close(s->gather.cache);
@@ -466,6 +537,13 @@ void ram_send_forget(struct ram_send *s, uint16_t block, uint64_t first, uint64_
     }
     bits_set_range(b->sent, first, first + count);
     bits_set_range(b->dirty, first, first + count);
+}
+
+void ram_send_blame(struct ram_send *s, unsigned device) {
+    struct accel *a = s->config.accel;
+    if (a != NULL && device > 0 && device <= accel_counters(a, NULL, 0)) {
+        accel_blame(a, device - 1);
+    }
 }
 
 struct ram_counters *ram_send_counters(struct ram_send *s) {

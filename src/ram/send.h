@@ -14,6 +14,7 @@
 #ifndef GODWIT_RAM_SEND_H
 #define GODWIT_RAM_SEND_H
 
+#include "accel/accel.h"
 #include "base/error.h"
 #include "host/pace.h"
 #include "ram/block.h"
@@ -33,6 +34,7 @@ struct ram_send_config {
     const struct compression_settings *compression; /* likewise */
     const struct digest_key *key;                   /* likewise */
     struct cpu_pace *pace;                          /* likewise; NULL: no budget */
+    struct accel *accel;                            /* NULL: none. Closed with it, and when it fails to open */
 };
 
 struct ram_send;
@@ -62,6 +64,9 @@ void ram_send_set_cache(struct ram_send *s, uint64_t bytes);
 /* Main thread, between passes: it is not known what the destination holds of these pages; they are sent again, in full.
  */
 void ram_send_forget(struct ram_send *s, uint16_t block, uint64_t first, uint64_t count);
+
+/* What this accelerator made, as a frame names it, did not decode. */
+void ram_send_blame(struct ram_send *s, unsigned device);
 
 struct ram_counters *ram_send_counters(struct ram_send *s);
 /* Whether the link, not the CPU, is what batches wait for now. */
