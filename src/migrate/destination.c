@@ -61,7 +61,8 @@ int destination_poll(struct destination *d, int fd, int64_t timeout_ns, struct e
         { .fd = d->loaded ? -1 : d->cancel_fd, .events = POLLIN },
     };
     visitors_prepare(d, p + OWN_POLL_FDS);
-    int64_t limit = timeout_ns < CLOCK_S ? timeout_ns : CLOCK_S; /* visitors' deadlines */
+    int64_t most = d->receive != NULL && !d->loading ? 250 * CLOCK_MS : CLOCK_S; /* load reports, visitors' deadlines */
+    int64_t limit = timeout_ns < most ? timeout_ns : most;
     if (poll(p, OWN_POLL_FDS + VISITOR_POLL_FDS, limit > 0 ? (int)((limit + CLOCK_MS - 1) / CLOCK_MS) : 0) < 0) {
         return errno == EINTR ? 0 : error_errno(err, ERROR_SYSTEM, "poll");
     }
@@ -75,7 +76,7 @@ int destination_poll(struct destination *d, int fd, int64_t timeout_ns, struct e
     if (p[4].revents != 0 && ram_receive_poll(d->receive, 0, err) < 0) {
         return -1;
     }
-    if (p[4].revents != 0 && destination_tell_rejections(d, err) < 0) {
+    if ((p[4].revents != 0 && destination_tell_rejections(d, err) < 0) || destination_tell_load(d, err) < 0) {
         return -1;
     }
     if (p[1].revents != 0 && take_messages(d, err) < 0) {

@@ -67,6 +67,10 @@ struct destination {
     struct ram ram;
     struct digest_key key;
     struct ram_receive *receive;
+    int64_t load_due; /* clock_now() at which the source is told again */
+    struct destination_cost {
+        uint64_t bytes, ns;
+    } told[2 + CODEC_COUNT]; /* what it was told of */
     struct relay relay;
 
     bool loading;  /* the VMM has been given a device state to read */
@@ -80,6 +84,9 @@ struct destination {
 
 /* Serves one migration. Returns the exit status (0, 1, 3) and the report of --json in *report. */
 int destination_serve(const struct destination_config *config, json_t **report);
+
+/* destination_load.c: tells the source now and then what receiving costs. */
+int destination_tell_load(struct destination *d, struct error *err);
 
 /* destination_stages.c: tells the source of batches that could not be placed. */
 int destination_tell_rejections(struct destination *d, struct error *err);

@@ -123,6 +123,8 @@ int source_plan_open(struct source *s, struct error *err);
 void source_plan_begin(struct source *s);
 /* Makes it again when it is time to, and applies what changed. */
 void source_plan_keep(struct source *s);
+/* Takes what the destination says of its load. */
+void source_take_load(struct source *s, json_t *message);
 /* Threads that may ever compress. */
 unsigned source_plan_most_threads(struct source *s);
 void source_plan_close(struct source *s);

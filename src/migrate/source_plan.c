@@ -116,6 +116,22 @@ void source_plan_keep(struct source *s) {
     }
 }
 
+/* A number of the peer's, as far as it makes sense; else 0, which is unknown. */
+static double number(json_t *message, const char *name) {
+    double value = json_number_value(json_object_get(message, name));
+    return value > 0.001 && value < 1e6 ? value : 0;
+}
+
+void source_take_load(struct source *s, json_t *message) {
+    struct peer_load load = { .read_ns = number(message, "read"),
+                              .place_ns = number(message, "place"),
+                              .decode_ns = { [CODEC_LZ4] = number(message, "lz4"),
+                                             [CODEC_ZSTD] = number(message, "zstd"),
+                                             [CODEC_DEFLATE] = number(message, "deflate") },
+                              .threads = number(message, "threads") };
+    ram_send_set_peer(s->send, &load);
+}
+
 void source_plan_close(struct source *s) {
     host_load_close(s->meter);
     host_waiting_free(&s->waiting);

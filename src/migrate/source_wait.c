@@ -53,6 +53,10 @@ static int handle_message(struct source *s, json_t *message, struct error *err) 
         return error_set(err, error_class_from_name(class ? class : ""), "destination: %s",
                          desc ? desc : "(no reason)");
     }
+    if (type != NULL && strcmp(type, "load") == 0 && s->send != NULL) {
+        source_take_load(s, message);
+        return 0;
+    }
     if (type != NULL && strcmp(type, "rejected") == 0) {
         return source_note_rejection(s, message, err);
     }

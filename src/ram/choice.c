@@ -29,8 +29,16 @@ static const struct rung_cost first_guess[CHOICE_RUNGS] = {
 #define FIRST_DEVICE_NS 0.2
 #define FIRST_DEVICE_SHAPE 0.42
 
-#define CPU_PRICE 0.03
-#define WEIGHT 0.1 /* of a new batch in the running means */
+/* A destination that has said nothing yet. */
+static const struct peer_load first_peer = {
+    .read_ns = 0.2,
+    .place_ns = 0.4,
+    .decode_ns = { [CODEC_LZ4] = 0.4, [CODEC_ZSTD] = 1.0, [CODEC_DEFLATE] = 1.6 },
+    .threads = 2,
+};
+
+#define CPU_PRICE 0.05 /* of the time that all CPUs we may use would take for it */
+#define WEIGHT 0.1     /* of a new batch in the running means */
 
 #define TRY_INTERVAL 24    /* batches between two trials of a neighbour */
 #define STALE_INTERVAL 256 /* until a neighbour that is known is looked at again */
@@ -40,7 +48,9 @@ static const struct rung_cost first_guess[CHOICE_RUNGS] = {
 #define WINDOW_WRITES 32
 #define LONG_WINDOW_NS INT64_C(60000000)
 #define SATURATED 0.1 /* part of the channels' time in which they took nothing: their queues were full */
+#define PEER_FULL 0.7 /* part of the time in which the destination is busy by what it says */
 #define LINK_WEIGHT 0.5
+#define STRETCH_WEIGHT 0.3
 #define LINK_GROWTH 0.97 /* in the first window that the link does not fill; twice that in the next, and so on */
 #define LINK_GROWTH_MOST 0.5
 #define LEAST_LINK_NS 0.01
@@ -62,7 +72,10 @@ void choice_init(struct choice *c, unsigned channels, double cpus) {
                           .device_ns = FIRST_DEVICE_NS,
                           .device_shape = FIRST_DEVICE_SHAPE,
                           .cpus = cpus,
-                          .channels = channels };
+                          .threads = cpus,
+                          .stretch = 1.0,
+                          .channels = channels,
+                          .peer = first_peer };
     pthread_mutex_init(&c->lock, NULL);
     for (int i = 0; i < CHOICE_RUNGS; i++) {
         c->rung[i] = first_guess[i];
@@ -73,9 +86,10 @@ void choice_destroy(struct choice *c) {
     pthread_mutex_destroy(&c->lock);
 }
 
-void choice_set_cpus(struct choice *c, double cpus) {
+void choice_set_cpus(struct choice *c, double cpus, unsigned threads) {
     LOCK_GUARD(&c->lock);
     c->cpus = cpus;
+    c->threads = threads;
 }
 
 static double encode_ns(const struct choice *c, int i) {
@@ -91,10 +105,25 @@ static double cpu_ns(const struct choice *c, int i) {
     return c->gather_ns + encode_ns(c, i) + ratio(c, i) * c->write_ns;
 }
 
+/* CPUs that our work really gets. */
+static double cpus(const struct choice *c) {
+    double got = c->threads / c->stretch;
+    return got < c->cpus ? got : c->cpus;
+}
+
+static double larger(double a, double b) {
+    return a > b ? a : b;
+}
+
+/* At the destination. */
+static double peer_ns(const struct choice *c, enum codec_id codec, double part) {
+    return (c->peer.place_ns + c->peer.decode_ns[codec] + part * c->peer.read_ns) / c->peer.threads;
+}
+
 /* Until a byte of guest memory is in place, ns; with the price for CPU. */
 static double cost(const struct choice *c, int i) {
-    double link = ratio(c, i) * c->link_ns, cpu = cpu_ns(c, i) / c->cpus;
-    return (link > cpu ? link : cpu) + CPU_PRICE * cpu_ns(c, i);
+    double link = ratio(c, i) * c->link_ns, cpu = cpu_ns(c, i) / cpus(c);
+    return larger(larger(link, cpu), peer_ns(c, ladder[i].codec, ratio(c, i))) + CPU_PRICE * cpu;
 }
 
 /* Among the rungs that were measured. */
@@ -142,9 +171,9 @@ static double device_ratio(const struct choice *c) {
 /* As cost(), of an accelerator: the CPU only reads and writes. */
 static double device_cost(const struct choice *c) {
     double cpu_ns = c->gather_ns + device_ratio(c) * c->write_ns;
-    double link = device_ratio(c) * c->link_ns, cpu = cpu_ns / c->cpus;
-    double most = link > cpu ? link : cpu;
-    return (most > c->device_ns ? most : c->device_ns) + CPU_PRICE * cpu_ns;
+    double link = device_ratio(c) * c->link_ns, cpu = cpu_ns / cpus(c);
+    double most = larger(larger(link, cpu), peer_ns(c, CODEC_DEFLATE, device_ratio(c)));
+    return larger(most, c->device_ns) + CPU_PRICE * cpu;
 }
 
 static enum codec_id fixed_codec(int set) {
@@ -175,9 +204,15 @@ void choice_pick(struct choice *c, const struct compression_settings *s, struct 
     }
 }
 
-void choice_gathered(struct choice *c, size_t raw, int64_t ns) {
+static void note_span(struct choice *c, struct span span) {
+    c->window.cpu += span.cpu;
+    c->window.wall += span.wall;
+}
+
+void choice_gathered(struct choice *c, size_t raw, struct span span) {
     LOCK_GUARD(&c->lock);
-    mean(&c->gather_ns, (double)ns / (double)raw, WEIGHT);
+    note_span(c, span);
+    mean(&c->gather_ns, (double)span.cpu / (double)raw, WEIGHT);
 }
 
 static void learn_speed(struct choice *c, int i, double ns) {
@@ -191,12 +226,13 @@ static void learn_speed(struct choice *c, int i, double ns) {
     }
 }
 
-void choice_encoded(struct choice *c, const struct pick *pick, size_t raw, size_t out, int64_t ns) {
+void choice_encoded(struct choice *c, const struct pick *pick, size_t raw, size_t out, struct span span) {
     if (pick->index <= 0) {
         return;
     }
     LOCK_GUARD(&c->lock);
-    learn_speed(c, pick->index, (double)ns / (double)raw);
+    note_span(c, span);
+    learn_speed(c, pick->index, (double)span.cpu / (double)raw);
     mean(&c->content, (double)out / (double)raw / c->rung[pick->index].shape, WEIGHT);
     c->best = find_best(c);
 }
@@ -216,6 +252,23 @@ bool choice_compared(struct choice *c, const struct pick *pick, size_t raw, size
     }
     c->best = find_best(c);
     return rival_out < out && rival_out < raw;
+}
+
+static void take_rate(double *known, double said) {
+    if (said > 0) {
+        *known = said;
+    }
+}
+
+void choice_set_peer(struct choice *c, const struct peer_load *load) {
+    LOCK_GUARD(&c->lock);
+    take_rate(&c->peer.read_ns, load->read_ns);
+    take_rate(&c->peer.place_ns, load->place_ns);
+    take_rate(&c->peer.threads, load->threads);
+    for (unsigned id = 0; id < CODEC_COUNT; id++) {
+        take_rate(&c->peer.decode_ns[id], load->decode_ns[id]);
+    }
+    c->best = find_best(c);
 }
 
 void choice_set_devices(struct choice *c, bool devices) {
@@ -261,7 +314,15 @@ static void learn_free(struct choice *c, double ns) {
 static void learn_link(struct choice *c, int64_t elapsed) {
     const struct choice_window *w = &c->window;
     double ns = (double)elapsed / (double)w->bytes;
-    c->full = (double)w->blocked > SATURATED * (double)elapsed * c->channels;
+    double raw_ns = w->raw > 0 ? (double)elapsed / (double)w->raw : ns;
+    bool blocked = (double)w->blocked > SATURATED * (double)elapsed * c->channels;
+    /* Perhaps it is not the link that takes no more but a destination that can't place as fast. */
+    bool peer_full = peer_ns(c, ladder[c->best].codec, ratio(c, c->best)) > PEER_FULL * raw_ns;
+    c->full = blocked && !peer_full;
+    if (w->cpu > 0) {
+        double stretch = (double)w->wall / (double)w->cpu;
+        mean(&c->stretch, stretch > 1 ? stretch : 1, STRETCH_WEIGHT);
+    }
     if (c->full) {
         learn_full(c, ns);
     } else {
@@ -270,11 +331,12 @@ static void learn_link(struct choice *c, int64_t elapsed) {
     c->best = find_best(c);
 }
 
-void choice_written(struct choice *c, size_t bytes, int64_t cpu, int64_t blocked_ns, int64_t now) {
+void choice_written(struct choice *c, size_t raw, size_t bytes, int64_t cpu, int64_t blocked_ns, int64_t now) {
     LOCK_GUARD(&c->lock);
     struct choice_window *w = &c->window;
     mean(&c->write_ns, (double)cpu / (double)bytes, WEIGHT);
     w->bytes += bytes;
+    w->raw += raw;
     w->blocked += blocked_ns;
     w->writes++;
     int64_t elapsed = now - w->begin;

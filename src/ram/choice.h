@@ -5,21 +5,25 @@
  * compression=auto picks what has the batch in place soonest. Two things can be the narrow one: the link, or the CPU
  * that the engine may use. For a byte of guest memory and a choice c:
  *
- *   time(c) = max( ratio(c) * link,  (gather + encode(c) + ratio(c) * write) / cpus )
+ *   time(c) = max( ratio(c) * link,
+ *                  (gather + encode(c) + ratio(c) * write) / cpus,
+ *                  (place + decode(c) + ratio(c) * read) / threads of the destination )
  *
- * all but `cpus` (the plan's, migrate/plan.h) measured while running. The choices form a ladder from "none" to slow and
- * strong. Next to the rung in use its neighbours are tried now and then: the same batch is compressed both ways, so
- * that what is compared is the codecs and not the batches. On top of the time comes a small price for CPU, so that a
- * core is not spent on a per mille.
+ * all measured while running, on either side. `cpus` is what the plan allows (migrate/plan.h), and no more than what
+ * the threads really get: how much longer their work takes by the clock than in CPU time tells. The choices form a
+ * ladder from "none" to slow and strong. Next to the rung in use its neighbours are tried now and then: the same batch
+ * is compressed both ways, so that what is compared is the codecs and not the batches. On top of the time comes a small
+ * price for CPU, so that a core is not spent on a per mille.
  *
- * The link's rate shows only when the link is what is waited for. While it is not, the estimate grows, slowly and then
- * faster: a link that has become faster is found out. A guess that proves wrong costs a few batches, and the next one
- * is made twice as late.
+ * The link's rate shows only when the link is what is waited for, and not a destination that is short of CPU. While it
+ * is not, the estimate grows, slowly and then faster: a link that has become faster is found out. A guess that proves
+ * wrong costs a few batches, and the next one is made twice as late.
  */
 #ifndef GODWIT_RAM_CHOICE_H
 #define GODWIT_RAM_CHOICE_H
 
 #include "codec/codec.h"
+#include "ram/costs.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -66,8 +70,11 @@ struct choice {
     bool full;                  /* the last window was one in which the channels had to wait */
     double full_ns;             /* link_ns when the link was full last */
     unsigned hold, held;        /* windows to wait before it is thought to be faster again, and since when */
-    double cpus;
+    double cpus;                /* what the plan allows */
+    double threads;             /* that gather and compress at the same time */
+    double stretch;             /* their time by the clock, against their CPU time */
     unsigned channels;
+    struct peer_load peer;
 
     /* What accelerators do, while there are any. */
     bool devices;
@@ -77,10 +84,16 @@ struct choice {
 
     struct choice_window {
         int64_t begin; /* clock_now() */
-        uint64_t bytes;
+        uint64_t bytes, raw;
         unsigned writes;
-        int64_t blocked; /* ns, summed over the channels */
+        int64_t blocked;   /* ns, summed over the channels */
+        int64_t cpu, wall; /* ns of gathering and compressing */
     } window;
+};
+
+/* How long something took. */
+struct span {
+    int64_t cpu, wall; /* ns */
 };
 
 /* What to do with one batch. */
@@ -94,14 +107,17 @@ struct pick {
 
 void choice_init(struct choice *c, unsigned channels, double cpus);
 void choice_destroy(struct choice *c);
-/* What the engine may use of the host's CPUs now. */
-void choice_set_cpus(struct choice *c, double cpus);
+/* What the engine may use of the host's CPUs now, and with how many threads. */
+void choice_set_cpus(struct choice *c, double cpus, unsigned threads);
+
+/* What receiving costs the destination. What it does not say (0) stays as it was. */
+void choice_set_peer(struct choice *c, const struct peer_load *load);
 
 void choice_pick(struct choice *c, const struct compression_settings *s, struct pick *pick);
-/* Guest memory was read and sorted: bytes looked at, CPU time. */
-void choice_gathered(struct choice *c, size_t raw, int64_t cpu_ns);
+/* Guest memory was read and sorted: bytes looked at. */
+void choice_gathered(struct choice *c, size_t raw, struct span span);
 /* A batch was compressed (`out` is `raw` when it did not shrink). */
-void choice_encoded(struct choice *c, const struct pick *pick, size_t raw, size_t out, int64_t cpu_ns);
+void choice_encoded(struct choice *c, const struct pick *pick, size_t raw, size_t out, struct span span);
 /* The same batch, with the rival. True when the rival's result is the one to send. */
 bool choice_compared(struct choice *c, const struct pick *pick, size_t raw, size_t out, size_t rival_out,
                      int64_t rival_cpu_ns);
@@ -109,8 +125,9 @@ bool choice_compared(struct choice *c, const struct pick *pick, size_t raw, size
 void choice_set_devices(struct choice *c, bool devices);
 /* An accelerator is done with a batch that it had since `submitted`. */
 void choice_device_done(struct choice *c, size_t raw, size_t out, int64_t submitted, int64_t now);
-/* A batch was written: bytes on the wire, CPU time, and how long of the rest the connection took nothing. */
-void choice_written(struct choice *c, size_t bytes, int64_t cpu_ns, int64_t blocked_ns, int64_t now);
+/* A batch was written: bytes of guest memory, on the wire, CPU time, and how long of the rest the connection took
+ * nothing. */
+void choice_written(struct choice *c, size_t raw, size_t bytes, int64_t cpu_ns, int64_t blocked_ns, int64_t now);
 /* A pass begins, or goes on after a pause: what lies before says nothing of the link. */
 void choice_resume(struct choice *c, int64_t now);
 

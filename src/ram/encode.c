@@ -42,11 +42,11 @@ static int prepare(struct encoder *e, const struct rung *r, uint8_t **out, size_
 }
 
 /* Compresses into `out`; returns the size of the result, `raw` when it does not shrink. */
-static size_t run(struct encoder *e, const struct rung *r, const struct batch *b, uint8_t *out, int64_t *cpu_ns) {
+static size_t run(struct encoder *e, const struct rung *r, const struct batch *b, uint8_t *out, struct span *span) {
     size_t raw = raw_size(b);
-    int64_t begin = clock_thread_cpu();
+    int64_t begin = clock_now(), cpu = clock_thread_cpu();
     size_t n = codec_by_id(r->codec)->encode(e->states[r->codec], b->bytes, raw, out, capacity_for(raw), r->level);
-    *cpu_ns = clock_thread_cpu() - begin;
+    *span = (struct span){ clock_thread_cpu() - cpu, clock_now() - begin };
     return n > 0 ? n : raw;
 }
 
@@ -62,9 +62,9 @@ static int compare(struct encoder *e, const struct pick *pick, struct batch *b, 
     if (prepare(e, &pick->rival, &e->rival, (size_t)b->max_pages * RAM_PAGE_SIZE, err) < 0) {
         return -1;
     }
-    int64_t cpu_ns;
-    size_t size = run(e, &pick->rival, b, e->rival, &cpu_ns);
-    if (choice_compared(e->choice, pick, raw_size(b), b->payload_size, size, cpu_ns)) {
+    struct span span;
+    size_t size = run(e, &pick->rival, b, e->rival, &span);
+    if (choice_compared(e->choice, pick, raw_size(b), b->payload_size, size, span.cpu)) {
         uint8_t *mine = b->encoded;
         b->encoded = e->rival;
         e->rival = mine;
@@ -89,10 +89,10 @@ int encode_batch(struct encoder *e, const struct pick *pick, struct batch *b, st
         if (prepare(e, &pick->use, &b->encoded, (size_t)b->max_pages * RAM_PAGE_SIZE, err) < 0) {
             return -1;
         }
-        int64_t cpu_ns;
-        size_t size = run(e, &pick->use, b, b->encoded, &cpu_ns);
+        struct span span;
+        size_t size = run(e, &pick->use, b, b->encoded, &span);
         settle(b, &pick->use, b->encoded, size);
-        choice_encoded(e->choice, pick, raw_size(b), size, cpu_ns);
+        choice_encoded(e->choice, pick, raw_size(b), size, span);
     }
     return pick->rival_index >= 0 ? compare(e, pick, b, err) : 0;
 }

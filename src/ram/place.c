@@ -2,16 +2,18 @@
 #include "ram/place.h"
 
 #include "base/bits.h"
+#include "base/clock.h"
 #include "codec/delta.h"
 
 #include <stdlib.h>
 
 int placer_init(struct placer *p, struct ram *ram, const struct digest_key *key, _Atomic uint64_t *rejected,
-                uint32_t pages_per_batch, struct error *err) {
+                struct receive_costs *costs, uint32_t pages_per_batch, struct error *err) {
     size_t size = (size_t)pages_per_batch * RAM_PAGE_SIZE;
     p->ram = ram;
     p->key = key;
     p->rejected = rejected;
+    p->costs = costs;
     p->payload = aligned_alloc(RAM_PAGE_SIZE, size);
     p->pages = aligned_alloc(RAM_PAGE_SIZE, size);
     return p->payload != NULL && p->pages != NULL ? 0
@@ -123,7 +125,10 @@ static int decode(struct placer *p, const struct frame *f, struct error *err) {
     if (p->decoders[f->codec] == NULL && (p->decoders[f->codec] = codec->decoder_new()) == NULL) {
         return error_set(err, ERROR_SYSTEM, "no memory to decode pages");
     }
-    if (codec->decode(p->decoders[f->codec], p->payload, f->payload, p->pages, raw_size(f)) == 0) {
+    int64_t begin = clock_now();
+    int rc = codec->decode(p->decoders[f->codec], p->payload, f->payload, p->pages, raw_size(f));
+    cost_add(&p->costs->decode[f->codec], raw_size(f), clock_now() - begin);
+    if (rc == 0) {
         return 0;
     }
     return error_set(err, ERROR_CORRUPT, "a batch of pass %u does not decode as %s: it was damaged on its way", f->pass,
@@ -135,10 +140,13 @@ static int place_pages(struct placer *p, const struct frame *f, struct error *er
     if (f->codec != CODEC_NONE && decode(p, f, err) < 0) {
         return f->device != 0 && err->class == ERROR_CORRUPT ? (error_clear(err), reject(p, f)) : -1;
     }
+    int64_t begin = clock_now();
     if (!digest_is_right(p, f, pages)) {
         return f->device != 0 ? reject(p, f) : wrong_digest(f, err);
     }
-    return place_runs(p, f, pages, err);
+    int rc = place_runs(p, f, pages, err);
+    cost_add(&p->costs->place, raw_size(f), clock_now() - begin);
+    return rc;
 }
 
 /* The version before is in guest memory: nobody writes there but this migration, in the order of its passes. */

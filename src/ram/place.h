@@ -5,6 +5,7 @@
 
 #include "codec/codec.h"
 #include "ram/block.h"
+#include "ram/costs.h"
 #include "ram/digest.h"
 #include "wire/frame.h"
 
@@ -14,7 +15,8 @@
 struct placer {
     struct ram *ram;
     const struct digest_key *key;
-    _Atomic uint64_t *rejected; /* pages whose `rejected` bit is set, in all blocks; shared by all threads */
+    struct receive_costs *costs; /* shared by all threads */
+    _Atomic uint64_t *rejected;  /* pages whose `rejected` bit is set, in all blocks; shared by all threads */
     void *decoders[CODEC_COUNT];
     uint8_t *payload, *pages; /* pages_per_batch pages each */
     struct frame_run runs[FRAME_MAX_PAGES];
@@ -22,7 +24,7 @@ struct placer {
 };
 
 int placer_init(struct placer *p, struct ram *ram, const struct digest_key *key, _Atomic uint64_t *rejected,
-                uint32_t pages_per_batch, struct error *err);
+                struct receive_costs *costs, uint32_t pages_per_batch, struct error *err);
 void placer_free(struct placer *p);
 
 /* Whether the payload of a frame has a size and a codec that can be; before it is read. */

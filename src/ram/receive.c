@@ -37,6 +37,7 @@ struct ram_receive {
     struct order order;
     int event_fd;
     _Atomic uint64_t pages, rejected;
+    struct receive_costs costs;
     struct receive_thread *threads;
     unsigned thread_count, started;
 
@@ -75,7 +76,13 @@ static int read_frame(struct receive_thread *t, struct receive_channel *ch, stru
     if (place_check(f, err) < 0 || order_enter(&r->order, index_of(r, ch), f->pass, err) < 0) {
         return -1;
     }
-    return f->payload > 0 ? conn_read(ch->conn, t->placer.payload, f->payload, err) : 0;
+    if (f->payload == 0) {
+        return 0;
+    }
+    int64_t begin = clock_thread_cpu();
+    rc = conn_read(ch->conn, t->placer.payload, f->payload, err);
+    cost_add(&r->costs.read, f->payload, clock_thread_cpu() - begin);
+    return rc;
 }
 
 static void note_rejection(struct ram_receive *r, const struct receive_thread *t, const struct frame *f) {
@@ -249,7 +256,7 @@ static int start_threads(struct ram_receive *r, struct ram *ram, struct error *e
         struct receive_thread *t = &r->threads[i];
         t->receive = r;
         t->index = i;
-        if (placer_init(&t->placer, ram, r->config.key, &r->rejected, r->config.pages_per_batch, err) < 0) {
+        if (placer_init(&t->placer, ram, r->config.key, &r->rejected, &r->costs, r->config.pages_per_batch, err) < 0) {
             return -1;
         }
         if (pthread_create(&t->thread, NULL, run_thread, t) != 0) {
@@ -319,6 +326,14 @@ struct ram_rejection *ram_receive_take_rejection(struct ram_receive *r) {
         r->rejections_end = &r->rejections;
     }
     return n;
+}
+
+unsigned ram_receive_threads(const struct ram_receive *r) {
+    return r->config.decode_threads;
+}
+
+const struct receive_costs *ram_receive_costs(const struct ram_receive *r) {
+    return &r->costs;
 }
 
 uint64_t ram_receive_rejected(const struct ram_receive *r) {

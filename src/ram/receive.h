@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "ram/block.h"
+#include "ram/costs.h"
 #include "ram/digest.h"
 #include "wire/conn.h"
 #include "wire/frame.h"
@@ -45,6 +46,10 @@ int ram_receive_poll_fd(const struct ram_receive *r);
 /* The next rejection that the source has to be told of, or NULL; the caller frees it. All of a pass are there when
  * ram_receive_poll() says that the pass is in place. */
 struct ram_rejection *ram_receive_take_rejection(struct ram_receive *r);
+/* How many threads decode and place at the same time. */
+unsigned ram_receive_threads(const struct ram_receive *r);
+/* What it costs; any thread may look. */
+const struct receive_costs *ram_receive_costs(const struct ram_receive *r);
 /* Pages that were rejected and have not come again. */
 uint64_t ram_receive_rejected(const struct ram_receive *r);
 /* Pages placed with content. */

@@ -194,14 +194,15 @@ static enum made make_batch(struct send_thread *t, struct batch *b, uint32_t pas
     struct ram_send *s = t->send;
     struct pick pick;
     batch_reset(b, pass);
-    int64_t begin = clock_thread_cpu();
+    int64_t begin = clock_now(), cpu = clock_thread_cpu();
     if (gather_batch(&s->gather, b, err) < 0) {
         return MADE_BROKEN;
     }
     if (b->full.pages == 0) {
         return MADE_READY;
     }
-    choice_gathered(&s->choice, (size_t)b->full.pages * RAM_PAGE_SIZE, clock_thread_cpu() - begin);
+    struct span span = { clock_thread_cpu() - cpu, clock_now() - begin };
+    choice_gathered(&s->choice, (size_t)b->full.pages * RAM_PAGE_SIZE, span);
     if (!encode_choose(&t->encoder, b, &pick)) {
         return MADE_READY;
     }
@@ -269,8 +270,8 @@ static int write_batch(struct send_thread *t, struct send_channel *ch, struct ba
     if (batch_write(b, s->config.key, ch->conn, t->head, err) < 0) {
         return -1;
     }
-    choice_written(&s->choice, atomic_load(&ch->conn->sent) - sent, clock_thread_cpu() - writing,
-                   atomic_load(&ch->conn->blocked) - blocked, clock_now());
+    choice_written(&s->choice, (size_t)b->full.pages * RAM_PAGE_SIZE, atomic_load(&ch->conn->sent) - sent,
+                   clock_thread_cpu() - writing, atomic_load(&ch->conn->blocked) - blocked, clock_now());
     encode_count(&s->counters, b);
     offload_release(&s->offload, b);
     pace(s, cpu);
@@ -500,10 +501,14 @@ uint32_t ram_send_pass(const struct ram_send *s) {
 }
 
 void ram_send_set_threads(struct ram_send *s, unsigned threads, double cpus) {
-    choice_set_cpus(&s->choice, cpus);
+    choice_set_cpus(&s->choice, cpus, threads);
     LOCK_GUARD(&s->lock);
     s->max_gathering = threads < 1 ? 1 : threads < s->config.max_threads ? threads : s->config.max_threads;
     wake_next(s);
+}
+
+void ram_send_set_peer(struct ram_send *s, const struct peer_load *load) {
+    choice_set_peer(&s->choice, load);
 }
 
 void ram_send_set_urgent(struct ram_send *s, bool urgent) {

@@ -19,6 +19,7 @@
 #include "host/pace.h"
 #include "ram/block.h"
 #include "ram/choice.h"
+#include "ram/costs.h"
 #include "ram/counters.h"
 #include "ram/digest.h"
 #include "wire/conn.h"
@@ -56,6 +57,8 @@ uint32_t ram_send_pass(const struct ram_send *s);
 /* Main thread. How many threads may gather and compress from now on (1 … max_threads), and how many CPUs the engine may
  * use, for the choice of codecs. */
 void ram_send_set_threads(struct ram_send *s, unsigned threads, double cpus);
+/* What receiving costs the destination, for the choice of codecs. */
+void ram_send_set_peer(struct ram_send *s, const struct peer_load *load);
 /* Main thread, between passes. While the guest runs, its threads come first: ours have a lower priority and keep to the
  * CPU budget. When it stands still (urgent), each wait of ours is its downtime. */
 void ram_send_set_urgent(struct ram_send *s, bool urgent);
