@@ -60,3 +60,7 @@ def missing_stunt():
     if os.access(stunt(), os.X_OK):
         return None
     return f"no {stunt()} (build it, or set STUNT)"
+
+
+def emulated_accel():
+    return os.environ.get("EMULATED_ACCEL") or os.path.join(build(), "tests", "accel", "emulated-accel")
