@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "migrate/destination.h"
+#include "migrate/affinity.h"
 
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "migrate/affinity.h"
 #include "migrate/stage.h"
 
 #include <errno.h>
@@ -197,6 +199,11 @@ static int init(struct destination *d, struct error *err) {
         d->vmm->ops->inspect(d->vmm, VMM_DESTINATION, err) < 0) {
         return -1;
     }
+    int64_t budget = d->params.value[PARAM_CPU_BUDGET];
+    cpu_pace_init(&d->pace, budget == PARAM_AUTO ? 0 : (unsigned)budget);
+    if (affinity_apply(d->params.cpu_affinity, err) < 0) {
+        return -1;
+    }
     d->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (d->cancel_fd < 0) {
         return error_errno(err, ERROR_SYSTEM, "eventfd");
@@ -232,7 +239,9 @@ static void release(struct destination *d) {
     for (unsigned i = 0; i < d->channel_count; i++) {
         conn_break(&d->channels[i]);
     }
+    cpu_pace_end(&d->pace);
     ram_receive_close(d->receive);
+    cpu_pace_destroy(&d->pace);
     relay_stop(&d->relay);
     link_close(d->link);
     for (unsigned i = 0; i < d->channel_count; i++) {

@@ -4,6 +4,7 @@
 #define GODWIT_MIGRATE_DESTINATION_H
 
 #include "base/error.h"
+#include "host/pace.h"
 #include "migrate/control.h"
 #include "migrate/events.h"
 #include "migrate/params.h"
@@ -66,6 +67,7 @@ struct destination {
 
     struct ram ram;
     struct digest_key key;
+    struct cpu_pace pace; /* follows cpu-budget */
     struct ram_receive *receive;
     int64_t load_due; /* clock_now() at which the source is told again */
     struct destination_cost {

@@ -79,7 +79,8 @@ int destination_attach(struct destination *d, json_t *args, json_t *reply, struc
                                          .decode_threads = decode_threads(d),
                                          .pages_per_batch = (unsigned)d->params.value[PARAM_PAGES_PER_BATCH],
                                          .conns = d->channels,
-                                         .key = &d->key };
+                                         .key = &d->key,
+                                         .pace = &d->pace };
     d->receive = ram_receive_open(&d->ram, &config, err);
     return d->receive != NULL ? 0 : -1;
 }
@@ -95,6 +96,7 @@ int destination_stop(struct destination *d, json_t *args, json_t *reply, struct 
     }
     CLEANUP_CLOSE int vmm_end = ends[1];
     d->loading = true;
+    cpu_pace_lift(&d->pace, true); /* from here on each wait is the guest's */
     /* A copy: with its own the link breaks the relay off when it breaks itself. */
     int wire = fcntl(d->device.fd, F_DUPFD_CLOEXEC, 0);
     if (wire < 0) {

@@ -4,7 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "host/cpuset.h"
+#include "migrate/affinity.h"
 
 #include <unistd.h>
 
@@ -84,16 +84,10 @@ static void make(struct source *s, bool first) {
 }
 
 int source_plan_open(struct source *s, struct error *err) {
-    struct cpuset cpus;
     cpu_pace_init(&s->pace, 0);
     s->meter = host_load_open("", err);
-    if (s->meter == NULL) {
+    if (s->meter == NULL || affinity_apply(s->params.cpu_affinity, err) < 0) {
         return -1;
-    }
-    const char *affinity = s->params.cpu_affinity;
-    if (s->params.value[PARAM_CPU_AFFINITY] == 0 && s->params.set[PARAM_CPU_AFFINITY] &&
-        (cpuset_parse(affinity, &cpus, err) < 0 || cpuset_apply(0, &cpus, err) < 0)) {
-        return error_prefix(err, "cpu-affinity=%s: ", affinity);
     }
     struct plan_input in;
     sample(s, &in); /* what the next one is measured against */

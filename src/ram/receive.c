@@ -147,7 +147,11 @@ static int place(struct receive_thread *t, struct receive_channel *ch, const str
     }
     pthread_mutex_unlock(&r->lock);
     take_faults(index_of(r, ch), f);
+    int64_t cpu = clock_thread_cpu();
     int rc = place_frame(&t->placer, f, err);
+    if (r->config.pace != NULL) {
+        cpu_pace(r->config.pace, clock_thread_cpu() - cpu);
+    }
     if (rc == 0 && f->kind != FRAME_ZERO) {
         atomic_fetch_add_explicit(&r->pages, f->pages, memory_order_relaxed);
     }

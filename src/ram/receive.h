@@ -11,6 +11,7 @@
 #define GODWIT_RAM_RECEIVE_H
 
 #include "base/error.h"
+#include "host/pace.h"
 #include "ram/block.h"
 #include "ram/costs.h"
 #include "ram/digest.h"
@@ -25,6 +26,7 @@ struct ram_receive_config {
     unsigned pages_per_batch;
     struct conn *conns;           /* one per channel; stay valid until ram_receive_close() */
     const struct digest_key *key; /* likewise */
+    struct cpu_pace *pace;        /* likewise; NULL: no budget */
 };
 
 /* Pages that were not placed, for what an accelerator at the source made of them does not decode. */

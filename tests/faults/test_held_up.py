@@ -12,7 +12,7 @@ import pytest
 from gwtest import engine as gw, oracle, places
 from scene import PATIENCE
 
-HELLO = struct.pack("<8sHBxHxx16s8x", b"\x89godwi\r\n", 1, 1, 0, bytes(16))
+HELLO = struct.pack("<8sHBxHxx16s8x", b"\x89godwi\r\n", 2, 1, 0, bytes(16))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTSTP, signal.SIGTTOU, signal.SIGTTIN])
