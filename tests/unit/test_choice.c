@@ -146,8 +146,9 @@ static double loss(struct run *r, const struct world *w, size_t bytes) {
 static void assert_loss(struct run *r, const struct world *w, size_t bytes, double most) {
     double got = loss(r, w, bytes);
     if (got > most) {
-        fail_msg("%.2f ns a byte on the wire, %.1f CPUs of speed %.1f, content %.1f, %.1f CPUs there: %.2f times the best",
-                 w->link_ns, w->cpus, w->speed, w->content, w->peer_cpus, got);
+        fail_msg(
+            "%.2f ns a byte on the wire, %.1f CPUs of speed %.1f, content %.1f, %.1f CPUs there: %.2f times the best",
+            w->link_ns, w->cpus, w->speed, w->content, w->peer_cpus, got);
     }
 }
 
