@@ -264,6 +264,10 @@ const struct accel_memory *accel_input(const struct accel *a) {
     return &a->input;
 }
 
+size_t accel_max_job(const struct accel *a) {
+    return a->config.max_job;
+}
+
 bool accel_allows_software(const struct accel *a) {
     return a->config.allow_software;
 }

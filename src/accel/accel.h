@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Accelerators: devices that compress batches while the engine does something else (seeds.md A2 to A4).
+ * Accelerators: devices that compress and decompress batches while the engine does something else (seeds.md A2 to A4).
  *
  * One migration has one `struct accel`: the devices it was told to use, each with one or several instances (queues). A
  * worker thread fills memory that came from accel_alloc(), submits it as a job and goes on. A thread of accel's calls
  * done() when the device has answered, or when it is clear that it will not. No device is trusted: it may hang, reset,
  * lie about sizes or write rubbish into its own output memory, and all that this costs is the time of some batches,
- * which the caller then compresses itself. docs/accelerators.md argues why.
+ * which the caller then works on itself. docs/accelerators.md argues why.
  *
- * All functions but accel_open() and accel_close() may be called from any thread, done() included.
+ * All functions but accel_open() and accel_close() may be called from any thread, and all but these and accel_run()
+ * from done().
  */
 #ifndef GODWIT_ACCEL_ACCEL_H
 #define GODWIT_ACCEL_ACCEL_H
@@ -49,28 +50,39 @@ struct accel_config {
 enum accel_status {
     ACCEL_OK,
     ACCEL_TOO_BIG, /* the result would be larger than `capacity`; the device is fine */
-    ACCEL_FAILED,  /* the device said that it could not */
+    ACCEL_FAILED,  /* the device could not; when it decompressed: or the payload is not what its sender said */
     ACCEL_TIMEOUT, /* no answer in time; the device is being reset */
     ACCEL_RESET,   /* the device was reset or went away while it had the job */
     ACCEL_CLOSED,  /* accel_close() was called meanwhile */
 };
 const char *accel_status_name(enum accel_status status);
 
-/* Owned by the caller, who leaves it alone between a successful accel_submit() and done(). */
+enum accel_work { ACCEL_COMPRESS, ACCEL_DECOMPRESS };
+
+/*
+ * Owned by the caller, who leaves it alone between a successful accel_submit() and done().
+ *
+ * ACCEL_DECOMPRESS yields exactly `capacity` bytes or ends with ACCEL_FAILED. A device cannot tell a damaged payload
+ * from a fault of its own, so a failed decompression is counted but never held against the device: else a peer that
+ * lies could take our devices away. Who decodes such a payload in software after all knows whose fault it was, and says
+ * so by accel_blame(). So does who finds that a result is not what the sender's digest says.
+ */
 struct accel_job {
-    const uint8_t *in; /* in memory of accel_alloc(): the device reads from there */
-    size_t size;
-    size_t capacity; /* the largest result that is of use; what is beyond max_job is taken as max_job */
-    int level;
+    enum accel_work work;
+    const uint8_t *in;   /* in memory of accel_alloc(): the device reads from there */
+    size_t size;         /* up to max_job */
+    size_t capacity;     /* compressing: the largest result that is of use; what is beyond max_job is taken as max_job.
+                            Decompressing: the size of the result, up to max_job */
+    int level;           /* of compression */
+    enum codec_id codec; /* decompressing, in: CODEC_DEFLATE. Compressing, out: what the result is */
     void (*done)(struct accel_job *job); /* exactly once for each job that was accepted, from a thread of accel's */
     void *opaque;
 
     /* Valid in done() and after it. */
     enum accel_status status;
     const uint8_t *out; /* the result, only with ACCEL_OK, until accel_release(). The device may still write to it. */
-    size_t out_size;    /* 1..capacity */
-    enum codec_id codec;
-    unsigned device; /* which one had it: an index as in accel_counters() */
+    size_t out_size;    /* 1..capacity; decompressing: capacity */
+    unsigned device;    /* which one had it: an index as in accel_counters() */
 
     /* accel's own */
     struct accel_slot *slot;
@@ -82,8 +94,11 @@ struct accel_counters {
     enum accel_health health;
     bool software; /* the library behind the device has no hardware and works on this host's CPUs */
     unsigned instances, in_flight;
-    uint64_t batches, in, out; /* jobs that ended with ACCEL_OK; their bytes */
-    uint64_t too_big, failed, timeouts, resets, blamed;
+    uint64_t batches, in, out; /* compressions that ended with ACCEL_OK; their bytes */
+    struct {
+        uint64_t batches, in, out; /* decompressions; `in` are the compressed bytes */
+    } decompressed;
+    uint64_t too_big, failed, timeouts, resets, blamed; /* of both kinds */
     uint64_t quarantined; /* bytes of address space that a former incarnation may still write to */
 };
 
@@ -106,8 +121,8 @@ bool accel_wait_room(struct accel *a, int64_t timeout_ns);
 /* The caller has read out[]. Nothing happens for a job without a result. */
 void accel_release(struct accel *a, struct accel_job *job);
 
-/* What this device made of a batch was wrong (the receiver's digest said so). A device that is blamed ACCEL_MAX_BLAMES
- * times is lost. */
+/* What this device made of a batch was wrong (a digest said so), or it failed on a payload that is fine. A device that
+ * is blamed ACCEL_MAX_BLAMES times is lost. */
 #define ACCEL_MAX_BLAMES 3
 void accel_blame(struct accel *a, unsigned device);
 

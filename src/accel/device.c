@@ -163,7 +163,7 @@ void accel_blame(struct accel *a, unsigned device) {
     if (device < a->devices) {
         struct accel_device *d = &a->device[device];
         if (++d->counters.blamed >= ACCEL_MAX_BLAMES) {
-            device_lose(a, d, "what it compressed was wrong too often");
+            device_lose(a, d, "what it made of batches was wrong too often");
         }
     }
     pthread_mutex_unlock(&a->lock);

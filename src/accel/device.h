@@ -30,6 +30,7 @@ struct accel_slot {
     enum slot_state state; /* HELD: the result is there, and not released yet */
     uint32_t serial;       /* another one for each job, so that an answer that comes twice is seen */
     struct accel_job *job; /* while IN_FLIGHT */
+    enum accel_work work;  /* of the job */
     size_t offset;         /* of its memory in the unit's output memory */
     size_t capacity;       /* of the job */
     int64_t deadline;
@@ -68,6 +69,8 @@ struct accel_ops {
     /* Begins to start: sets fd and state. The unit is ready when it calls unit_ready(), from here or from reap(). -1:
      * the unit is of no use, and neither retire() nor finish() will be called. */
     int (*start)(struct accel_unit *unit, const char *path, struct error *err);
+    /* Whether such a job is one for this device; NULL: all are. */
+    bool (*takes)(const struct accel_unit *unit, const struct accel_job *job);
     /* 1; 0 when it cannot take it just now; -1: the device is gone. */
     int (*submit)(struct accel_unit *unit, const struct accel_slot *slot, struct error *err);
     /* Reports everything that there is by unit_result(). -1: the device is gone, or said what it must not say. */
@@ -85,10 +88,13 @@ extern const struct accel_ops accel_qatzip; /* only where meson found QATzip */
 /* The device is ready and takes `depth` jobs on each of `instances`: makes the slots and their memory. `software`: see
  * accel_counters. -1: the numbers are out of bounds, or no memory. */
 int unit_ready(struct accel_unit *unit, unsigned instances, unsigned depth, bool software, struct error *err);
-/* An answer. -1: no working device would have given it. */
+/* An answer. -1: no working device would have given it, whatever the payload. */
 int unit_result(struct accel_unit *unit, const struct accel_result *result, struct error *err);
 /* The part of unit_result() that decides whether an answer can be. Changes nothing. */
 int unit_check_result(const struct accel_unit *unit, const struct accel_result *result, struct error *err);
+/* What such an answer means for its job. Of a decompression everything but the right size is a failure: a larger result
+ * and a smaller one both mean that the payload is not what its sender said. */
+enum accel_status unit_status(const struct accel_slot *slot, const struct accel_result *result);
 
 /* Frees a unit after finish(). */
 void unit_free(struct accel_unit *unit);
@@ -97,6 +103,7 @@ struct accel_unit *unit_new(struct accel *a, struct accel_device *device, unsign
 
 /* Input memory as the devices see it. */
 const struct accel_memory *accel_input(const struct accel *a);
+size_t accel_max_job(const struct accel *a);
 bool accel_allows_software(const struct accel *a);
 static inline uint8_t *slot_output(const struct accel_slot *slot) {
     return slot->unit->output.base + slot->offset;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The driver of an emulated device: a process that listens on a socket and compresses what it finds in shared memory
+ * The driver of an emulated device: a process that listens on a socket and works on what it finds in shared memory
  * (emulated_protocol.h). It stands for a card in tests, and it is as little trusted as one: what it can reach are the
  * input memory, which it cannot write to, and the output memory of its own unit.
  */
@@ -138,7 +138,8 @@ static int emulated_submit(struct accel_unit *unit, const struct accel_slot *slo
         .instance = (uint16_t)slot->instance,
         .slot = slot->index,
         .serial = slot->serial,
-        .level = (uint32_t)job->level,
+        .operation = slot->work == ACCEL_DECOMPRESS ? EMULATED_INFLATE : EMULATED_DEFLATE,
+        .level = (uint16_t)job->level,
         .offset = (uint64_t)(job->in - accel_input(unit->accel)->base),
         .size = job->size,
         .out_offset = slot->offset,

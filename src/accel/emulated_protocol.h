@@ -5,9 +5,9 @@
  *
  *   card  → WELCOME   instances (at most), depth (jobs that an instance takes)
  *   client→ ATTACH    instance (granted), size, out_size; with two descriptors: input memory, output memory
- *   client→ SUBMIT    slot, serial, instance, level; offset and size of the input; out_offset, out_size of the output
- *   card  → COMPLETE  slot, serial, status, codec, size
- *   anyone→ FAULT     status (enum emulated_fault), offset (jobs from now), size (how many jobs); instead of ATTACH
+ *   client→ SUBMIT    slot, serial, instance, operation, level; offset and size of the input; out_offset, out_size of
+ * the output card  → COMPLETE  slot, serial, status, codec, size anyone→ FAULT     status (enum emulated_fault), offset
+ * (jobs from now), size (how many jobs); instead of ATTACH
  */
 #ifndef GODWIT_ACCEL_EMULATED_PROTOCOL_H
 #define GODWIT_ACCEL_EMULATED_PROTOCOL_H
@@ -15,9 +15,11 @@
 #include <assert.h>
 #include <stdint.h>
 
-#define EMULATED_MAGIC 0x67776163u
+/* Another one for each version of the messages. */
+#define EMULATED_MAGIC 0x67776164u
 
 enum emulated_kind { EMULATED_WELCOME = 1, EMULATED_ATTACH, EMULATED_SUBMIT, EMULATED_COMPLETE, EMULATED_FAULT };
+enum emulated_operation { EMULATED_DEFLATE, EMULATED_INFLATE, EMULATED_OPERATIONS };
 enum emulated_status { EMULATED_OK, EMULATED_TOO_BIG, EMULATED_FAILED };
 enum emulated_fault {
     EMULATED_HANG,     /* the job is never answered */
@@ -36,7 +38,7 @@ struct emulated_message {
     uint32_t status;
     uint32_t codec;
     uint32_t depth;
-    uint32_t level;
+    uint16_t level, operation;
     uint64_t offset, size;
     uint64_t out_offset, out_size;
 };

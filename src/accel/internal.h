@@ -77,9 +77,9 @@ void device_note(struct accel *a, const struct accel_device *d, const char *why)
 /* queue.c; with the lock held */
 /* Ends a job that is in flight: the slot is free, or held with ACCEL_OK. */
 void queue_end(struct accel *a, struct accel_slot *slot, enum accel_status status);
-/* Whether a ready device has a slot to give. */
-bool queue_has_room(const struct accel *a);
-bool queue_has_ready(const struct accel *a);
+/* Waits until a device that takes such a job (NULL: any) may have room. False: `until` has passed, or there is none.
+ * Takes the lock itself. */
+bool queue_wait_room(struct accel *a, const struct accel_job *job, int64_t until);
 
 /* thread.c */
 void *accel_thread(void *opaque);

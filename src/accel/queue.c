@@ -8,8 +8,13 @@
 #include <errno.h>
 #include <time.h>
 
-static struct accel_unit *usable(const struct accel_device *d) {
-    return d->health == ACCEL_READY && !d->unit->full ? d->unit : NULL;
+/* Whether the device is there and for such jobs; NULL: any. */
+static bool suits(const struct accel_device *d, const struct accel_job *job) {
+    return d->health == ACCEL_READY && (job == NULL || d->ops->takes == NULL || d->ops->takes(d->unit, job));
+}
+
+static struct accel_unit *usable(const struct accel_device *d, const struct accel_job *job) {
+    return suits(d, job) && !d->unit->full ? d->unit : NULL;
 }
 
 static struct accel_slot *free_slot(struct accel_unit *u, unsigned instance) {
@@ -39,11 +44,11 @@ static struct accel_slot *least_loaded(struct accel_unit *u, unsigned below) {
 }
 
 /* The slot on the least loaded queue of all; among equals the device after the one that had the last job. */
-static struct accel_slot *choose(const struct accel *a) {
+static struct accel_slot *choose(const struct accel *a, const struct accel_job *job) {
     struct accel_slot *best = NULL;
     unsigned below = ACCEL_MAX_DEPTH;
     for (unsigned n = 1; n <= a->devices; n++) {
-        struct accel_unit *u = usable(&a->device[(a->last + n) % a->devices]);
+        struct accel_unit *u = usable(&a->device[(a->last + n) % a->devices], job);
         struct accel_slot *slot = u != NULL ? least_loaded(u, below) : NULL;
         if (slot != NULL) {
             best = slot;
@@ -53,13 +58,9 @@ static struct accel_slot *choose(const struct accel *a) {
     return best;
 }
 
-bool queue_has_room(const struct accel *a) {
-    return choose(a) != NULL;
-}
-
-bool queue_has_ready(const struct accel *a) {
+static bool any_suits(const struct accel *a, const struct accel_job *job) {
     for (unsigned i = 0; i < a->devices; i++) {
-        if (a->device[i].health == ACCEL_READY) {
+        if (suits(&a->device[i], job)) {
             return true;
         }
     }
@@ -67,6 +68,9 @@ bool queue_has_ready(const struct accel *a) {
 }
 
 static bool can_be_taken(const struct accel *a, const struct accel_job *job) {
+    if (job->work == ACCEL_DECOMPRESS && (job->codec != CODEC_DEFLATE || job->capacity > a->config.max_job)) {
+        return false;
+    }
     uintptr_t base = (uintptr_t)a->input.base, in = (uintptr_t)job->in;
     return job->size > 0 && job->size <= a->config.max_job && job->capacity > 0 && in >= base &&
            in - base <= a->input_used && job->size <= a->input_used - (in - base);
@@ -79,6 +83,7 @@ static int hand_over(struct accel *a, struct accel_slot *slot, struct accel_job 
     slot->state = SLOT_IN_FLIGHT;
     slot->serial++;
     slot->job = job;
+    slot->work = job->work;
     slot->capacity = job->capacity < a->config.max_job ? job->capacity : a->config.max_job;
     slot->deadline = clock_now() + a->config.timeout_ns;
     int rc = u->device->ops->submit(u, slot, &err);
@@ -110,27 +115,30 @@ int accel_submit(struct accel *a, struct accel_job *job) {
     if (a->closing || !can_be_taken(a, job)) {
         return -1;
     }
-    for (struct accel_slot *slot; (slot = choose(a)) != NULL;) {
+    for (struct accel_slot *slot; (slot = choose(a, job)) != NULL;) {
         if (hand_over(a, slot, job) == 1) {
             return 1;
         }
     }
-    return queue_has_ready(a) ? 0 : -1;
+    return any_suits(a, job) ? 0 : -1;
 }
 
-bool accel_wait_room(struct accel *a, int64_t timeout_ns) {
-    int64_t until = clock_now() + timeout_ns;
+bool queue_wait_room(struct accel *a, const struct accel_job *job, int64_t until) {
     struct timespec t = { .tv_sec = until / CLOCK_S, .tv_nsec = until % CLOCK_S };
     LOCK_GUARD(&a->lock);
-    while (!a->closing && queue_has_ready(a)) {
-        if (queue_has_room(a)) {
+    while (!a->closing && any_suits(a, job)) {
+        if (choose(a, job) != NULL) {
             return true;
         }
         if (pthread_cond_timedwait(&a->room, &a->lock, &t) == ETIMEDOUT) {
-            return queue_has_room(a);
+            return choose(a, job) != NULL;
         }
     }
     return false;
+}
+
+bool accel_wait_room(struct accel *a, int64_t timeout_ns) {
+    return queue_wait_room(a, NULL, clock_now() + timeout_ns);
 }
 
 void accel_release(struct accel *a, struct accel_job *job) {
@@ -143,14 +151,19 @@ void accel_release(struct accel *a, struct accel_job *job) {
     job->slot = NULL;
 }
 
+static void count_done(struct accel_counters *c, const struct accel_job *job) {
+    bool compressed = job->work == ACCEL_COMPRESS;
+    *(compressed ? &c->batches : &c->decompressed.batches) += 1;
+    *(compressed ? &c->in : &c->decompressed.in) += job->size;
+    *(compressed ? &c->out : &c->decompressed.out) += job->out_size;
+}
+
 static void count(struct accel_device *d, const struct accel_job *job) {
     struct accel_counters *c = &d->counters;
     c->in_flight--;
     switch (job->status) {
     case ACCEL_OK:
-        c->batches++;
-        c->in += job->size;
-        c->out += job->out_size;
+        count_done(c, job);
         d->failures = 0;
         d->failing = 0;
         break;
@@ -161,7 +174,7 @@ static void count(struct accel_device *d, const struct accel_job *job) {
         break;
     case ACCEL_FAILED:
         c->failed++;
-        d->failing++;
+        d->failing += job->work == ACCEL_COMPRESS; /* else perhaps the payload's fault: see struct accel_job */
         break;
     case ACCEL_TIMEOUT:
         c->timeouts++;

@@ -73,14 +73,22 @@ int unit_check_result(const struct accel_unit *unit, const struct accel_result *
     if (r->status != ACCEL_OK) {
         return error_set(err, ERROR_SYSTEM, "it gave the unknown status %" PRIu32, r->status);
     }
-    if (r->codec != CODEC_DEFLATE && r->codec != CODEC_LZ4) {
+    if (r->codec != CODEC_DEFLATE && (r->codec != CODEC_LZ4 || slot->work == ACCEL_DECOMPRESS)) {
         return error_set(err, ERROR_SYSTEM, "it used the unknown codec %" PRIu32, r->codec);
     }
-    if (r->size == 0 || r->size > slot->capacity) {
+    /* A payload may decode to nothing, but nothing compresses to nothing. */
+    if ((r->size == 0 && slot->work == ACCEL_COMPRESS) || r->size > slot->capacity) {
         return error_set(err, ERROR_SYSTEM, "it gave %" PRIu64 " bytes where there is room for %zu", r->size,
                          slot->capacity);
     }
     return 0;
+}
+
+enum accel_status unit_status(const struct accel_slot *slot, const struct accel_result *r) {
+    if (slot->work == ACCEL_DECOMPRESS) {
+        return r->status == ACCEL_OK && r->size == slot->capacity ? ACCEL_OK : ACCEL_FAILED;
+    }
+    return (enum accel_status)r->status;
 }
 
 int unit_result(struct accel_unit *unit, const struct accel_result *r, struct error *err) {
@@ -88,11 +96,12 @@ int unit_result(struct accel_unit *unit, const struct accel_result *r, struct er
         return -1;
     }
     struct accel_slot *slot = &unit->slot[r->slot];
-    if (r->status == ACCEL_OK) {
+    enum accel_status status = unit_status(slot, r);
+    if (status == ACCEL_OK) {
         slot->job->out = slot_output(slot);
         slot->job->out_size = (size_t)r->size;
         slot->job->codec = (enum codec_id)r->codec;
     }
-    queue_end(unit->accel, slot, (enum accel_status)r->status);
+    queue_end(unit->accel, slot, status);
     return 0;
 }

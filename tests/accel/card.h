@@ -3,7 +3,7 @@
  * An emulated accelerator: one process is one card. A client is one connection, which is one device of one migration.
  *
  *   main thread:  accept, messages in ──► client's queue          done list ──(when due)──► messages out
- *   workers:                              └─► fair choice, pace, ISA-L deflate ─┘
+ *   workers:                              └─► fair choice, pace, ISA-L          ─┘
  */
 #ifndef GODWIT_TESTS_ACCEL_CARD_H
 #define GODWIT_TESTS_ACCEL_CARD_H
@@ -26,7 +26,7 @@ struct fault {
 
 struct options {
     const char *socket, *stats;
-    uint64_t rate;      /* bytes of input a second, all clients together; 0: as fast as it goes */
+    uint64_t rate;      /* uncompressed bytes a second, all clients together; 0: as fast as it goes */
     int64_t latency_ns; /* on top of what the rate asks for */
     unsigned depth;     /* jobs that an instance takes */
     unsigned instances, threads;
@@ -56,8 +56,8 @@ struct client {
     unsigned in_flight[MAX_INSTANCES];
     struct window in, out;
     struct job *pending, **pending_tail;
-    uint64_t served; /* bytes of input by which fairness goes; not the statistics */
-    uint64_t jobs, bytes_in, bytes_out;
+    uint64_t served; /* uncompressed bytes, by which fairness goes; not the statistics */
+    uint64_t jobs, inflated, bytes_in, bytes_out;
 };
 
 struct card {

@@ -127,8 +127,9 @@ static bool all_idle(const struct card *card) {
 #define ALLOWANCE (4u << 20)
 
 static bool submit(struct card *card, struct client *c, const struct emulated_message *m) {
-    if (m->instance >= c->instances || c->in_flight[m->instance] >= card->options.depth ||
-        !inside(m->offset, m->size, &c->in) || !inside(m->out_offset, m->out_size, &c->out)) {
+    if (m->operation >= EMULATED_OPERATIONS || m->instance >= c->instances ||
+        c->in_flight[m->instance] >= card->options.depth || !inside(m->offset, m->size, &c->in) ||
+        !inside(m->out_offset, m->out_size, &c->out)) {
         return false;
     }
     struct job *job = calloc(1, sizeof(*job));
@@ -225,6 +226,7 @@ void client_answer(struct card *card, struct job *job) {
     c->in_flight[job->request.instance]--;
     if (m->status == EMULATED_OK) {
         c->jobs++;
+        c->inflated += job->request.operation == EMULATED_INFLATE;
         c->bytes_in += job->request.size;
         c->bytes_out += m->size;
     }

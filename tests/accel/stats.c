@@ -7,10 +7,11 @@
 #include <string.h>
 
 void stats_keep(struct card *card, const struct client *c) {
-    char text[192];
-    int n =
-        snprintf(text, sizeof(text), "{\"pid\": %d, \"jobs\": %" PRIu64 ", \"in\": %" PRIu64 ", \"out\": %" PRIu64 "},",
-                 c->pid, c->jobs, c->bytes_in, c->bytes_out);
+    char text[256];
+    int n = snprintf(text, sizeof(text),
+                     "{\"pid\": %d, \"jobs\": %" PRIu64 ", \"inflated\": %" PRIu64 ", \"in\": %" PRIu64
+                     ", \"out\": %" PRIu64 "},",
+                     c->pid, c->jobs, c->inflated, c->bytes_in, c->bytes_out);
     char *grown = realloc(card->gone, card->gone_size + (size_t)n + 1);
     if (grown != NULL) {
         memcpy(grown + card->gone_size, text, (size_t)n + 1);

@@ -37,13 +37,18 @@ static struct job *take(struct client *c) {
     return job;
 }
 
+/* What the card's time and fairness go by: uncompressed bytes, whichever way they go. */
+static uint64_t work_of(const struct emulated_message *m) {
+    return m->operation == EMULATED_INFLATE && m->out_size > m->size ? m->out_size : m->size;
+}
+
 /* Books the job on the card's time, and on the client's account. */
 static void book(struct card *card, struct job *job, int64_t now) {
     if (card->busy_until < now - MAX_DEBT) {
         card->busy_until = now - MAX_DEBT;
     }
     if (card->options.rate > 0) {
-        int64_t ns = (int64_t)((double)job->request.size * (double)CLOCK_S / (double)card->options.rate);
+        int64_t ns = (int64_t)((double)work_of(&job->request) * (double)CLOCK_S / (double)card->options.rate);
         card->busy_until += ns;
         card->busy_ns += ns;
         job->due = card->busy_until + card->options.latency_ns;
@@ -51,7 +56,7 @@ static void book(struct card *card, struct job *job, int64_t now) {
         job->due = now + card->options.latency_ns;
     }
     card->served = job->client->served;
-    job->client->served += job->request.size;
+    job->client->served += work_of(&job->request);
     job->client->busy++;
 }
 
@@ -79,8 +84,7 @@ static struct job *next_job(struct card *card) {
     }
 }
 
-/* The size of the result, or 0 when it does not fit. */
-static size_t compress(const struct job *job, uint8_t *level_buffer) {
+static enum emulated_status compress(const struct job *job, uint8_t *level_buffer, size_t *size) {
     struct isal_zstream s;
     isal_deflate_stateless_init(&s);
     s.next_in = job->client->in.base + job->request.offset;
@@ -91,7 +95,31 @@ static size_t compress(const struct job *job, uint8_t *level_buffer) {
     s.level = 1;
     s.level_buf = level_buffer;
     s.level_buf_size = ISAL_DEF_LVL1_DEFAULT;
-    return isal_deflate_stateless(&s) == COMP_OK ? s.total_out : 0;
+    bool fits = isal_deflate_stateless(&s) == COMP_OK;
+    *size = fits ? s.total_out : 0;
+    return fits ? EMULATED_OK : EMULATED_TOO_BIG;
+}
+
+/* Any number of streams, one behind the other. How much must come out the card does not know, as real ones do not. */
+static enum emulated_status decompress(const struct job *job, size_t *size) {
+    struct inflate_state s;
+    isal_inflate_init(&s);
+    s.next_in = job->client->in.base + job->request.offset;
+    s.avail_in = (uint32_t)job->request.size;
+    s.next_out = job->client->out.base + job->request.out_offset;
+    s.avail_out = (uint32_t)job->request.out_size;
+    while (s.avail_in > 0) {
+        uint32_t before = s.avail_in;
+        int rc = isal_inflate_stateless(&s);
+        if (rc == ISAL_OUT_OVERFLOW) {
+            return EMULATED_TOO_BIG;
+        }
+        if (rc != ISAL_DECOMP_OK || s.block_state != ISAL_BLOCK_FINISH || s.avail_in >= before) {
+            return EMULATED_FAILED;
+        }
+    }
+    *size = (size_t)job->request.out_size - s.avail_out;
+    return EMULATED_OK;
 }
 
 static void spoil(struct card *card, struct job *job) {
@@ -120,12 +148,14 @@ static void spoil(struct card *card, struct job *job) {
 
 static void run(struct card *card, struct job *job, uint8_t *level_buffer) {
     int64_t begin = clock_now();
-    size_t n = compress(job, level_buffer);
+    size_t n = 0;
+    enum emulated_status status =
+        job->request.operation == EMULATED_INFLATE ? decompress(job, &n) : compress(job, level_buffer, &n);
     int64_t took = clock_now() - begin;
     job->answer = (struct emulated_message){ .kind = EMULATED_COMPLETE,
                                              .slot = job->request.slot,
                                              .serial = job->request.serial,
-                                             .status = n > 0 ? EMULATED_OK : EMULATED_TOO_BIG,
+                                             .status = status,
                                              .codec = CODEC_DEFLATE,
                                              .size = n };
     pthread_mutex_lock(&card->lock);

@@ -24,8 +24,10 @@ static void check(const struct accel_unit *u, const uint8_t *packet, size_t size
     MUST(slot->state == SLOT_IN_FLIGHT && slot->serial == r.serial);
     MUST(r.status == ACCEL_OK || r.status == ACCEL_TOO_BIG || r.status == ACCEL_FAILED);
     if (r.status == ACCEL_OK) {
-        MUST(r.size > 0 && r.size <= slot->capacity);
-        MUST(r.codec == CODEC_DEFLATE || r.codec == CODEC_LZ4);
+        bool packed = slot->work == ACCEL_COMPRESS;
+        MUST(unit_status(slot, &r) == (packed || r.size == slot->capacity ? ACCEL_OK : ACCEL_FAILED));
+        MUST(r.size <= slot->capacity && (r.size > 0 || !packed));
+        MUST(r.codec == CODEC_DEFLATE || (r.codec == CODEC_LZ4 && packed));
     }
 }
 
@@ -35,9 +37,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct accel_unit u = { .ready = true, .slots = SLOTS, .slot = slot, .fd = -1 };
     for (uint32_t i = 0; i < SLOTS; i++) {
         uint32_t bits = take(&in, 1);
-        slot[i] = (struct accel_slot){
-            .unit = &u, .index = i, .state = bits % 3, .serial = bits / 3 % 4, .capacity = 1 + bits * 16
-        };
+        slot[i] = (struct accel_slot){ .unit = &u,
+                                       .index = i,
+                                       .state = bits % 3,
+                                       .serial = bits / 3 % 4,
+                                       .work = bits / 12 % 2,
+                                       .capacity = 1 + bits * 16 };
     }
     while (in.size > 0) {
         uint32_t want = take(&in, 1);

@@ -82,6 +82,20 @@ void batch_make(struct batch *b, struct accel *a, size_t size, uint64_t seed) {
     };
 }
 
+void batch_make_packed(struct batch *b, struct accel *a, size_t size, uint64_t seed) {
+    batch_make(b, a, size, seed);
+    uint8_t *payload = accel_alloc(a, size);
+    void *encoder = codec_deflate.encoder_new();
+    assert_true(payload != NULL && encoder != NULL);
+    b->job.work = ACCEL_DECOMPRESS;
+    b->job.codec = CODEC_DEFLATE;
+    b->job.in = payload;
+    b->job.size = codec_deflate.encode(encoder, b->data, size, payload, size, 1);
+    b->job.capacity = size;
+    assert_true(b->job.size > 0);
+    codec_deflate.encoder_free(encoder);
+}
+
 int batch_submit(struct batch *b) {
     atomic_store(&b->done, 0);
     int rc;
@@ -102,6 +116,9 @@ enum accel_status batch_run(struct batch *b) {
 }
 
 bool batch_is_right(const struct batch *b) {
+    if (b->job.work == ACCEL_DECOMPRESS) {
+        return memcmp(b->job.out, b->data, b->job.capacity) == 0;
+    }
     struct inflate_state s;
     uint8_t *back = malloc(b->job.size);
     assert_non_null(back);
@@ -120,6 +137,7 @@ void batch_assert_right(struct batch *b) {
     assert_int_equal(b->job.status, ACCEL_OK);
     assert_int_equal(b->job.codec, CODEC_DEFLATE);
     assert_true(b->job.out_size > 0 && b->job.out_size <= b->job.capacity);
+    assert_true(b->job.out_size == b->job.capacity || b->job.work == ACCEL_COMPRESS);
     assert_true(batch_is_right(b));
     accel_release(b->accel, &b->job);
 }

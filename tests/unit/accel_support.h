@@ -35,12 +35,14 @@ struct batch {
 
 /* Data of that size that shrinks to about the half, in memory of `a`. */
 void batch_make(struct batch *b, struct accel *a, size_t size, uint64_t seed);
+/* The same the other way: such data, compressed in software, is to be decompressed. */
+void batch_make_packed(struct batch *b, struct accel *a, size_t size, uint64_t seed);
 /* Submits, waiting for room as long as it takes: what accel_submit() said. */
 int batch_submit(struct batch *b);
 void batch_wait(struct batch *b);
 /* Submits, waits, and returns how it ended. */
 enum accel_status batch_run(struct batch *b);
-/* Whether the result is the data again. */
+/* Whether the result is the data, or becomes it again. */
 bool batch_is_right(const struct batch *b);
 /* Fails the test unless it ended well; then releases it. */
 void batch_assert_right(struct batch *b);

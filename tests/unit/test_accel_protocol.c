@@ -165,62 +165,25 @@ static void a_wrong_welcome_is_refused(void **state) {
     open_refused(state, p, "offers");
 }
 
-static unsigned fine(struct emulated_message *answer, const struct emulated_message *submit) {
-    answer->size = submit->out_size; /* n of n */
-    return 1;
-}
-static unsigned other_slot(struct emulated_message *answer, const struct emulated_message *submit) {
-    answer->slot = submit->slot + 1;
-    return 1;
-}
-static unsigned slot_behind_the_end(struct emulated_message *answer, const struct emulated_message *submit) {
-    (void)submit;
-    answer->slot = 8; /* one queue of 4: 0 to 7 */
-    return 1;
-}
-static unsigned slot_far_away(struct emulated_message *answer, const struct emulated_message *submit) {
-    (void)submit;
-    answer->slot = UINT32_MAX;
-    return 1;
-}
-static unsigned older_job(struct emulated_message *answer, const struct emulated_message *submit) {
-    answer->serial = submit->serial - 1;
-    return 1;
-}
-static unsigned empty(struct emulated_message *answer, const struct emulated_message *submit) {
-    (void)submit;
-    answer->size = 0;
-    return 1;
-}
-static unsigned one_too_many(struct emulated_message *answer, const struct emulated_message *submit) {
-    answer->size = submit->out_size + 1;
-    return 1;
-}
-static unsigned huge(struct emulated_message *answer, const struct emulated_message *submit) {
-    (void)submit;
-    answer->size = UINT64_MAX;
-    return 1;
-}
-static unsigned other_codec(struct emulated_message *answer, const struct emulated_message *submit) {
-    (void)submit;
-    answer->codec = CODEC_ZSTD;
-    return 1;
-}
-static unsigned no_codec(struct emulated_message *answer, const struct emulated_message *submit) {
-    (void)submit;
-    answer->codec = CODEC_NONE;
-    return 1;
-}
-static unsigned other_status(struct emulated_message *answer, const struct emulated_message *submit) {
-    (void)submit;
-    answer->status = 3;
-    return 1;
-}
-static unsigned other_message(struct emulated_message *answer, const struct emulated_message *submit) {
-    (void)submit;
-    answer->kind = EMULATED_WELCOME;
-    return 1;
-}
+/* How an answer is changed; it is sent once. */
+#define WRONG(name, change)                                                                                            \
+    static unsigned name(struct emulated_message *answer, const struct emulated_message *submit) {                     \
+        (void)submit;                                                                                                  \
+        change;                                                                                                        \
+        return 1;                                                                                                      \
+    }
+WRONG(fine, answer->size = submit->out_size) /* n of n */
+WRONG(other_slot, answer->slot = submit->slot + 1)
+WRONG(slot_behind_the_end, answer->slot = 8) /* one queue of 4: 0 to 7 */
+WRONG(slot_far_away, answer->slot = UINT32_MAX)
+WRONG(older_job, answer->serial = submit->serial - 1)
+WRONG(empty, answer->size = 0)
+WRONG(one_too_many, answer->size = submit->out_size + 1)
+WRONG(huge, answer->size = UINT64_MAX)
+WRONG(other_codec, answer->codec = CODEC_ZSTD)
+WRONG(no_codec, answer->codec = CODEC_NONE)
+WRONG(other_status, answer->status = 3)
+WRONG(other_message, answer->kind = EMULATED_WELCOME)
 
 static void impossible_answers_reset_the_device(void **state) {
     unsigned (*const wrong[])(struct emulated_message *, const struct emulated_message *) = {
@@ -237,6 +200,40 @@ static void impossible_answers_reset_the_device(void **state) {
         assert_int_equal(batch_run(&b), ACCEL_RESET);
         assert_int_equal(counters_of(a, 0).resets, 1);
         assert_int_equal(counters_of(a, 0).batches, 0);
+        accel_close(a);
+        peer_stop(&p);
+    }
+}
+
+WRONG(one_too_few, answer->size = submit->out_size - 1)
+WRONG(says_too_big, answer->status = EMULATED_TOO_BIG)
+WRONG(lz4, answer->codec = CODEC_LZ4; answer->size = submit->out_size)
+
+/* A size that a bad payload explains is a failure of the job; one that nothing explains resets the device here too. */
+static void a_wrong_size_of_what_was_packed_fails(void **state) {
+    const struct {
+        unsigned (*spoil)(struct emulated_message *, const struct emulated_message *);
+        enum accel_status ends;
+    } cases[] = { { fine, ACCEL_OK },
+                  { one_too_few, ACCEL_FAILED },
+                  { empty, ACCEL_FAILED },
+                  { says_too_big, ACCEL_FAILED },
+                  { one_too_many, ACCEL_RESET },
+                  { huge, ACCEL_RESET },
+                  { lz4, ACCEL_RESET } };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct peer p = good_peer();
+        struct batch b;
+        p.spoil = cases[i].spoil;
+        peer_start(&p, *state);
+        struct accel *a = accel_for(p.device, 1, 30 * CLOCK_S, NULL);
+        batch_make_packed(&b, a, 65536, 1);
+        assert_int_equal(batch_run(&b), cases[i].ends);
+        assert_int_equal(b.job.out != NULL, cases[i].ends == ACCEL_OK);
+        struct accel_counters c = counters_of(a, 0);
+        assert_int_equal(c.failed, cases[i].ends == ACCEL_FAILED);
+        assert_int_equal(c.resets, cases[i].ends == ACCEL_RESET);
+        assert_int_equal(c.decompressed.batches, cases[i].ends == ACCEL_OK);
         accel_close(a);
         peer_stop(&p);
     }
@@ -359,6 +356,7 @@ int main(void) {
         cmocka_unit_test(what_does_not_exist_is_refused_by_name),
         cmocka_unit_test(a_wrong_welcome_is_refused),
         cmocka_unit_test(impossible_answers_reset_the_device),
+        cmocka_unit_test(a_wrong_size_of_what_was_packed_fails),
         cmocka_unit_test(an_answer_counts_once),
         cmocka_unit_test(who_does_not_read_is_full),
         cmocka_unit_test(who_is_wrong_every_time_is_lost),
