@@ -3,9 +3,9 @@
  * QAT devices through QATzip 1.3: an instance is a QATzip session, which takes a hardware instance of its own, or works
  * in software on a thread of its own where there is none.
  *
- * All calls into QATzip but its callbacks come from one thread of ours for each unit, the feeder, because qzInit() and
+ * All calls that compress come from one thread of ours for each unit, the feeder, because qzInit() and
  * qzTeardownSession() wait for the hardware, and because the asynchronous half of a session is torn down by QATzip when
- * the thread that used it first ends.
+ * the thread that used it first ends. Decompression has threads and sessions of its own: qatzip_inflate.c.
  *
  * Without hardware QATzip 1.3.1 looks for it again at each job, and takes a pthread key each time that it never gives
  * back. So software is used when somebody asks for it (accel_config.allow_software), which means: by tests.
@@ -15,14 +15,12 @@
  * What a session with QZ_DEFLATE_RAW emits for a job of any size is one raw deflate stream: the library cuts the job
  * into pieces of hw_buff_sz, ends each with a full flush and the last with the final block. Any inflate reads it.
  */
-#include "accel/device.h"
+#include "accel/qatzip.h"
+
 #include "base/cleanup.h"
 #include "base/clock.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <qatzip.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
 
@@ -30,73 +28,26 @@
 #define DEPTH_HARDWARE 16
 #define DEPTH_SOFTWARE 4
 
-#define LEVEL_NONE 0
-
-struct qz;
-
-/* One job, in the hands of QATzip or waiting. Its place is never used for another one before it was answered. */
-struct qz_request {
-    struct qz_request *next;
-    struct qz *qz;
-    QzResult_T result;
-    const uint8_t *in;
-    uint8_t *out;
-    uint32_t slot, serial;
-    unsigned instance;
-    int level;
-    size_t capacity;
-};
-
-struct qz_session {
-    QzSession_T session;
-    int level; /* that it was set up with; LEVEL_NONE: it was not */
-    unsigned busy;
-};
-
-/* `lock` guards the lists, `busy` and the flags; it is taken inside the accel's lock, or alone. */
-struct qz {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    pthread_t feeder;
-    int fd;
-    unsigned instances;
-    bool retired, ready, failed, software, ended;
-    struct error error; /* with failed */
-    struct qz_session *session;
-    struct qz_request *queue, **queue_tail; /* submitted */
-    struct qz_request *done, **done_tail;   /* answered */
-    struct qz_request *request;             /* one for each slot */
-};
-
-static void push(struct qz_request ***tail, struct qz_request *r) {
-    r->next = NULL;
-    **tail = r;
-    *tail = &r->next;
-}
-
 static void tell(struct qz *q) {
     eventfd_write(q->fd, 1);
 }
 
-static void finish_request(struct qz_request *r, int status) {
+void qz_finish(struct qz_request *r, int status) {
     struct qz *q = r->qz;
     LOCK_GUARD(&q->lock);
     r->result.status = status;
-    q->session[r->instance].busy--;
-    push(&q->done_tail, r);
+    if (r->work == ACCEL_COMPRESS) {
+        q->session[r->instance].busy--;
+    }
+    qz_push(&q->done_tail, r);
     pthread_cond_broadcast(&q->changed);
     tell(q);
 }
 
 /* QATzip's callback, on a thread of its own. */
 static int answered(QzResult_T *result) {
-    finish_request(result->cb_tag, result->status);
+    qz_finish(result->cb_tag, result->status);
     return 0;
-}
-
-static bool is_set_up(int rc) {
-    /* Above zero: it works, in software, for the reason that the number tells. */
-    return rc >= QZ_OK && rc != QZ_NONE;
 }
 
 /* 0, or QATzip's number. */
@@ -115,10 +66,11 @@ static int set_up(struct qz_session *s, int level) {
     }
     params.data_fmt = QZ_DEFLATE_RAW;
     params.common_params.direction = QZ_DIR_COMPRESS;
+    params.common_params.hw_buff_sz = QZ_HW_BUFF_SZ;
     params.common_params.comp_lvl = (unsigned)level;
     params.common_params.sw_backup = 1;
     rc = qzSetupSessionDeflate(&s->session, &params);
-    if (!is_set_up(rc)) {
+    if (!qz_is_set_up(rc)) {
         return rc;
     }
     s->level = level;
@@ -137,10 +89,10 @@ static int open_sessions(struct qz *q) {
     for (unsigned i = 0; i < q->instances; i++) {
         struct qz_session *s = &q->session[i];
         int rc = qzInit(&s->session, 1);
-        if (is_set_up(rc)) {
+        if (qz_is_set_up(rc)) {
             rc = set_up(s, QZ_COMP_LEVEL_DEFAULT);
         }
-        if (!is_set_up(rc)) {
+        if (!qz_is_set_up(rc)) {
             return rc;
         }
         q->software |= s->session.hw_session_stat != QZ_OK;
@@ -178,7 +130,7 @@ static void give(struct qz *q, struct qz_request *r) {
         rc = qzCompress2(&s->session, r->in, r->out, answered, &r->result);
     }
     if (rc != QZ_OK) {
-        finish_request(r, rc);
+        qz_finish(r, rc);
     }
 }
 
@@ -189,6 +141,9 @@ static void wait_for_answers(struct qz *q) {
         while (q->session[i].busy > 0) {
             pthread_cond_wait(&q->changed, &q->lock);
         }
+    }
+    while (q->inflating > 0) {
+        pthread_cond_wait(&q->changed, &q->lock);
     }
 }
 
@@ -218,6 +173,9 @@ static void *feed(void *opaque) {
     wait_for_answers(q);
     pthread_mutex_unlock(&q->lock);
     close_sessions(q);
+    for (unsigned i = 0; i < q->instances; i++) {
+        qz_inflater_join(&q->inflater[i]);
+    }
     pthread_mutex_lock(&q->lock);
     q->ended = true;
     pthread_cond_broadcast(&q->changed);
@@ -232,6 +190,7 @@ static void qz_free(struct qz *q) {
     pthread_cond_destroy(&q->changed);
     pthread_mutex_destroy(&q->lock);
     free(q->session);
+    free(q->inflater);
     free(q->request);
     free(q);
 }
@@ -248,13 +207,18 @@ static struct qz *qz_new(unsigned instances) {
     pthread_cond_init(&q->changed, &attr);
     pthread_condattr_destroy(&attr);
     q->queue_tail = &q->queue;
+    q->inflate_tail = &q->inflate;
     q->done_tail = &q->done;
     q->instances = instances;
     q->session = calloc(instances, sizeof(*q->session));
+    q->inflater = calloc(instances, sizeof(*q->inflater));
     q->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (q->session == NULL || q->fd < 0) {
+    if (q->session == NULL || q->inflater == NULL || q->fd < 0) {
         qz_free(q);
         return NULL;
+    }
+    for (unsigned i = 0; i < instances; i++) {
+        q->inflater[i] = (struct qz_inflater){ .qz = q, .instance = i };
     }
     return q;
 }
@@ -323,12 +287,17 @@ static int qatzip_reap(struct accel_unit *unit, struct error *err) {
     return 0;
 }
 
+static bool qatzip_takes(const struct accel_unit *unit, const struct accel_job *job) {
+    const struct qz *q = unit->state;
+    return job->work == ACCEL_COMPRESS || q->software || job->capacity <= qz_inflate_most(accel_max_job(unit->accel));
+}
+
 static int qatzip_submit(struct accel_unit *unit, const struct accel_slot *slot, struct error *err) {
-    (void)err;
     struct qz *q = unit->state;
     struct qz_request *r = &q->request[slot->index];
     const struct accel_job *job = slot->job;
     *r = (struct qz_request){ .qz = q,
+                              .work = slot->work,
                               .in = job->in,
                               .out = slot_output(slot),
                               .slot = slot->index,
@@ -338,8 +307,12 @@ static int qatzip_submit(struct accel_unit *unit, const struct accel_slot *slot,
                               .capacity = slot->capacity };
     /* All the room of the slot, not the capacity: when QATzip's software runs out of room it leaks its state. */
     r->result = (QzResult_T){ .cb_tag = r, .src_len = (unsigned)job->size, .dest_len = (unsigned)unit->slot_size };
+    if (r->work == ACCEL_DECOMPRESS) {
+        return qz_inflate_submit(q, r, accel_max_job(unit->accel), err);
+    }
+    qz_buffers_are(QZ_HW_BUFF_SZ);
     LOCK_GUARD(&q->lock);
-    push(&q->queue_tail, r);
+    qz_push(&q->queue_tail, r);
     pthread_cond_broadcast(&q->changed);
     return 1;
 }
@@ -373,6 +346,7 @@ const struct accel_ops accel_qatzip = {
     .kind = "qat",
     .has_path = false,
     .start = qatzip_start,
+    .takes = qatzip_takes,
     .submit = qatzip_submit,
     .reap = qatzip_reap,
     .retire = qatzip_retire,
