@@ -121,6 +121,12 @@ bool accel_wait_room(struct accel *a, int64_t timeout_ns);
 /* The caller has read out[]. Nothing happens for a job without a result. */
 void accel_release(struct accel *a, struct accel_job *job);
 
+/* For a thread that has nothing else to do meanwhile: submits, waiting up to `timeout_ns` for room, and waits until the
+ * job has ended, which the devices' own time-out bounds. 0: it has; what is valid in done() is valid now. -1: no device
+ * could take it. The job's `done` and `opaque` are not used, and the same afterwards. Not from done(). Threads that are
+ * in here must have come back before accel_close(). */
+int accel_run(struct accel *a, struct accel_job *job, int64_t timeout_ns);
+
 /* What this device made of a batch was wrong (a digest said so), or it failed on a payload that is fine. A device that
  * is blamed ACCEL_MAX_BLAMES times is lost. */
 #define ACCEL_MAX_BLAMES 3
