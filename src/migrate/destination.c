@@ -84,6 +84,7 @@ int destination_poll(struct destination *d, int fd, int64_t timeout_ns, struct e
     if (p[1].revents != 0 && take_messages(d, err) < 0) {
         return -1;
     }
+    devices_tell(&d->devices, &d->events);
     return visitors_handle(d, p + OWN_POLL_FDS, err);
 }
 
@@ -241,6 +242,7 @@ static void release(struct destination *d) {
     }
     cpu_pace_end(&d->pace);
     ram_receive_close(d->receive);
+    devices_close(&d->devices);
     cpu_pace_destroy(&d->pace);
     relay_stop(&d->relay);
     link_close(d->link);
@@ -350,6 +352,10 @@ int destination_serve(const struct destination_config *config, json_t **report) 
     }
     note_totals(&d);
     *report = status_json(&d.status);
+    json_t *accel = devices_json(&d.devices, d.receive ? ram_receive_fallbacks(d.receive) : 0);
+    if (accel != NULL) {
+        json_object_set_new(*report, "accel", accel);
+    }
     events_emit(&d.events, "end", json_deep_copy(*report));
     release(&d);
     events_close(&d.events);

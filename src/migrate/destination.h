@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "host/pace.h"
 #include "migrate/control.h"
+#include "migrate/devices.h"
 #include "migrate/events.h"
 #include "migrate/params.h"
 #include "migrate/relay.h"
@@ -68,6 +69,7 @@ struct destination {
     struct ram ram;
     struct digest_key key;
     struct cpu_pace pace; /* follows cpu-budget */
+    struct devices devices;
     struct ram_receive *receive;
     int64_t load_due; /* clock_now() at which the source is told again */
     struct destination_cost {

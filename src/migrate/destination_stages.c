@@ -71,6 +71,9 @@ int destination_attach(struct destination *d, json_t *args, json_t *reply, struc
     if (digest_key_parse(&d->key, json_string_value(json_object_get(args, "digest-key"))) < 0) {
         return error_set(err, ERROR_PEER, "the source sends no key for digests");
     }
+    if (devices_open(&d->devices, &d->params, false, err) < 0) {
+        return -1;
+    }
     if (wait_for_channels(d, (unsigned)channels, err) < 0 || open_ram(d, err) < 0) {
         return -1;
     }
@@ -80,7 +83,8 @@ int destination_attach(struct destination *d, json_t *args, json_t *reply, struc
                                          .pages_per_batch = (unsigned)d->params.value[PARAM_PAGES_PER_BATCH],
                                          .conns = d->channels,
                                          .key = &d->key,
-                                         .pace = &d->pace };
+                                         .pace = &d->pace,
+                                         .accel = d->devices.accel };
     d->receive = ram_receive_open(&d->ram, &config, err);
     return d->receive != NULL ? 0 : -1;
 }
@@ -97,6 +101,7 @@ int destination_stop(struct destination *d, json_t *args, json_t *reply, struct 
     CLEANUP_CLOSE int vmm_end = ends[1];
     d->loading = true;
     cpu_pace_lift(&d->pace, true); /* from here on each wait is the guest's */
+    ram_receive_set_urgent(d->receive);
     /* A copy: with its own the link breaks the relay off when it breaks itself. */
     int wire = fcntl(d->device.fd, F_DUPFD_CLOEXEC, 0);
     if (wire < 0) {

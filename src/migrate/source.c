@@ -47,7 +47,6 @@ static int run_stages(struct source *s, struct error *err) {
 
 static int init(struct source *s, struct error *err) {
     pthread_mutex_init(&s->params_lock, NULL);
-    pthread_mutex_init(&s->accel_lock, NULL);
     status_init(&s->status);
     s->stage = "connect";
     s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -87,8 +86,9 @@ static void release(struct source *s) {
 
 /* After the report: memory that the report still reads. */
 static void release_rest(struct source *s) {
+    ram_send_stop(s->send);
+    devices_close(&s->devices);
     ram_send_close(s->send);
-    accel_close(s->unused_accel);
     source_plan_close(s);
     link_close(s->link);
     for (unsigned i = 0; i < s->channel_count; i++) {
@@ -100,7 +100,6 @@ static void release_rest(struct source *s) {
     ram_free(&s->ram);
     json_decref(s->reply);
     json_decref(s->rejections);
-    json_decref(s->accel_changes);
     events_close(&s->events);
     if (s->cancel_fd >= 0) {
         close(s->cancel_fd);
@@ -225,7 +224,7 @@ int source_run(const struct source_config *config, json_t **report) {
     release(&s);
     log_progress("");
     *report = status_json(&s.status);
-    json_t *accel = source_accel_json(&s);
+    json_t *accel = devices_json(&s.devices, s.send ? atomic_load(&ram_send_counters(s.send)->fallbacks) : 0);
     if (accel != NULL) {
         json_object_set_new(*report, "accel", accel);
     }

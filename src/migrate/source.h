@@ -10,6 +10,7 @@
 #include "host/pace.h"
 #include "host/waiting.h"
 #include "migrate/control.h"
+#include "migrate/devices.h"
 #include "migrate/events.h"
 #include "migrate/guardian.h"
 #include "migrate/params.h"
@@ -75,15 +76,12 @@ struct source {
     struct tracker *tracker;
     struct digest_key key;
     struct ram_send *send;
-    struct accel *unused_accel; /* opened, and not yet given to `send` */
-    struct accel *accel;        /* NULL: none; belongs to `send` */
-    pthread_mutex_t accel_lock; /* owns accel_changes */
-    json_t *accel_changes;      /* array: not yet told */
-    json_t *rejections;         /* array: what the destination could not place, not yet marked (source_rejected.c) */
-    unsigned rejected_count;    /* batches, in all */
-    int64_t scanned_at;         /* clock_now() of the last scan */
-    double pages_per_second;    /* that passes get done; 0: not known */
-    uint64_t sent_before;       /* bytes on the wire at the start of the pass */
+    struct devices devices;
+    json_t *rejections;      /* array: what the destination could not place, not yet marked (source_rejected.c) */
+    unsigned rejected_count; /* batches, in all */
+    int64_t scanned_at;      /* clock_now() of the last scan */
+    double pages_per_second; /* that passes get done; 0: not known */
+    uint64_t sent_before;    /* bytes on the wire at the start of the pass */
     int64_t pass_started;
     uint64_t pass_pages; /* dirty ones at its start */
     int64_t scan_time;   /* ns that the last scan took */
@@ -128,13 +126,6 @@ void source_take_load(struct source *s, json_t *message);
 /* Threads that may ever compress. */
 unsigned source_plan_most_threads(struct source *s);
 void source_plan_close(struct source *s);
-
-/* source_accel.c. Opens what accel-devices names: none is no failure unless somebody asked for it. */
-int source_accel_open(struct source *s, struct accel **accel, struct error *err);
-/* Tells of devices that were lost or came back. */
-void source_accel_tell(struct source *s);
-/* For the report; NULL when there are no devices. */
-json_t *source_accel_json(struct source *s);
 
 /* source_wait.c: the one place where the source waits. Polls once, at most `timeout_ns`, for `fd` (or -1), messages of
  * the destination, the VMM, signals and the control socket. -1 when the migration must end. */

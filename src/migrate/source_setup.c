@@ -189,11 +189,9 @@ static int open_sender(struct source *s, struct error *err) {
                                       .compression = &s->compression,
                                       .key = &s->key,
                                       .pace = &s->pace,
-                                      .accel = take_ptr(&s->unused_accel) };
-    s->accel = config.accel;
+                                      .accel = s->devices.accel };
     s->send = ram_send_open(&s->ram, &config, err);
     if (s->send == NULL) {
-        s->accel = NULL;
         return -1;
     }
     ram_send_set_threads(s->send, s->plan.compress_threads, s->plan.cpu_share);
@@ -204,7 +202,7 @@ static int open_sender(struct source *s, struct error *err) {
 }
 
 int source_attach(struct source *s, struct error *err) {
-    if (source_accel_open(s, &s->unused_accel, err) < 0 || open_ram(s, err) < 0 || connect_channels(s, err) < 0) {
+    if (devices_open(&s->devices, &s->params, true, err) < 0 || open_ram(s, err) < 0 || connect_channels(s, err) < 0) {
         return -1;
     }
     if (ask_destination(s, err) < 0 || start_tracking(s, err) < 0 || s->vmm->ops->prepare(s->vmm, err) < 0 ||

@@ -101,7 +101,7 @@ int source_poll(struct source *s, int fd, int64_t timeout_ns, struct error *err)
     }
     show_progress(s);
     source_plan_keep(s);
-    source_accel_tell(s);
+    devices_tell(&s->devices, &s->events);
     if ((p[2].revents != 0 || p[3].revents != 0) && check_cancel(s, err) < 0) {
         return -1;
     }

@@ -6,15 +6,18 @@
 #include "codec/delta.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 int placer_init(struct placer *p, struct ram *ram, const struct digest_key *key, _Atomic uint64_t *rejected,
-                struct receive_costs *costs, uint32_t pages_per_batch, struct error *err) {
+                struct receive_costs *costs, struct placer_devices *devices, uint32_t pages_per_batch,
+                struct error *err) {
     size_t size = (size_t)pages_per_batch * RAM_PAGE_SIZE;
     p->ram = ram;
     p->key = key;
     p->rejected = rejected;
     p->costs = costs;
-    p->payload = aligned_alloc(RAM_PAGE_SIZE, size);
+    p->devices = devices;
+    p->payload = devices->accel != NULL ? accel_alloc(devices->accel, size) : aligned_alloc(RAM_PAGE_SIZE, size);
     p->pages = aligned_alloc(RAM_PAGE_SIZE, size);
     return p->payload != NULL && p->pages != NULL ? 0
                                                   : error_set(err, ERROR_SYSTEM, "no memory for a receiving thread");
@@ -26,7 +29,9 @@ void placer_free(struct placer *p) {
             codec_by_id(id)->decoder_free(p->decoders[id]);
         }
     }
-    free(p->payload);
+    if (p->devices != NULL && p->devices->accel == NULL) {
+        free(p->payload);
+    }
     free(p->pages);
 }
 
@@ -115,9 +120,42 @@ static int place_runs(struct placer *p, const struct frame *f, const uint8_t *pa
     return 0;
 }
 
+static int place_right(struct placer *p, const struct frame *f, const uint8_t *pages, struct error *err) {
+    int64_t begin = clock_now();
+    int rc = place_runs(p, f, pages, err);
+    cost_add(&p->costs->place, raw_size(f), clock_now() - begin);
+    return rc;
+}
+
 static int wrong_digest(const struct frame *f, struct error *err) {
     return error_set(err, ERROR_CORRUPT,
                      "a batch of pass %u does not have its digest: it was damaged on its way or by a codec", f->pass);
+}
+
+#define ROOM_PATIENCE (200 * CLOCK_MS)
+
+/* Which device has decoded a batch, or failed to; -1: none was asked. */
+static int decode_by_device(struct placer *p, const struct frame *f, bool *done) {
+    struct placer_devices *d = p->devices;
+    *done = false;
+    if (d->accel == NULL || f->codec != CODEC_DEFLATE || atomic_load(&d->urgent)) {
+        return -1;
+    }
+    struct accel_job job = {
+        .work = ACCEL_DECOMPRESS, .in = p->payload, .size = f->payload, .capacity = raw_size(f), .codec = CODEC_DEFLATE
+    };
+    if (accel_run(d->accel, &job, ROOM_PATIENCE) < 0) {
+        atomic_fetch_add(&d->fallbacks, 1);
+        return -1;
+    }
+    *done = job.status == ACCEL_OK;
+    if (*done) {
+        memcpy(p->pages, job.out, raw_size(f)); /* the device might still write there, behind the digest's back */
+    } else {
+        atomic_fetch_add(&d->fallbacks, 1);
+    }
+    accel_release(d->accel, &job);
+    return (int)job.device;
 }
 
 static int decode(struct placer *p, const struct frame *f, struct error *err) {
@@ -137,16 +175,21 @@ static int decode(struct placer *p, const struct frame *f, struct error *err) {
 
 static int place_pages(struct placer *p, const struct frame *f, struct error *err) {
     const uint8_t *pages = f->codec == CODEC_NONE ? p->payload : p->pages;
+    bool done;
+    int device = decode_by_device(p, f, &done);
+    if (done && digest_is_right(p, f, pages)) {
+        return place_right(p, f, pages, err);
+    }
     if (f->codec != CODEC_NONE && decode(p, f, err) < 0) {
         return f->device != 0 && err->class == ERROR_CORRUPT ? (error_clear(err), reject(p, f)) : -1;
     }
-    int64_t begin = clock_now();
     if (!digest_is_right(p, f, pages)) {
         return f->device != 0 ? reject(p, f) : wrong_digest(f, err);
     }
-    int rc = place_runs(p, f, pages, err);
-    cost_add(&p->costs->place, raw_size(f), clock_now() - begin);
-    return rc;
+    if (device >= 0) {
+        accel_blame(p->devices->accel, (unsigned)device); /* software can, so the device was wrong */
+    }
+    return place_right(p, f, pages, err);
 }
 
 /* The version before is in guest memory: nobody writes there but this migration, in the order of its passes. */

@@ -3,6 +3,7 @@
 #ifndef GODWIT_RAM_PLACE_H
 #define GODWIT_RAM_PLACE_H
 
+#include "accel/accel.h"
 #include "codec/codec.h"
 #include "ram/block.h"
 #include "ram/costs.h"
@@ -10,6 +11,14 @@
 #include "wire/frame.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
+
+/* Accelerators that decode, shared by all threads. */
+struct placer_devices {
+    struct accel *accel; /* NULL: none */
+    _Atomic bool urgent; /* not asked any more */
+    _Atomic uint64_t fallbacks;
+};
 
 /* What one thread needs for it. */
 struct placer {
@@ -18,13 +27,16 @@ struct placer {
     struct receive_costs *costs; /* shared by all threads */
     _Atomic uint64_t *rejected;  /* pages whose `rejected` bit is set, in all blocks; shared by all threads */
     void *decoders[CODEC_COUNT];
-    uint8_t *payload, *pages; /* pages_per_batch pages each */
+    struct placer_devices *devices;
+    uint8_t *payload,
+        *pages; /* pages_per_batch pages each; the payload in memory of the devices, where there are any */
     struct frame_run runs[FRAME_MAX_PAGES];
     struct page_digest digests[FRAME_MAX_PAGES];
 };
 
 int placer_init(struct placer *p, struct ram *ram, const struct digest_key *key, _Atomic uint64_t *rejected,
-                struct receive_costs *costs, uint32_t pages_per_batch, struct error *err);
+                struct receive_costs *costs, struct placer_devices *devices, uint32_t pages_per_batch,
+                struct error *err);
 void placer_free(struct placer *p);
 
 /* Whether the payload of a frame has a size and a codec that can be; before it is read. */

@@ -38,6 +38,7 @@ struct ram_receive {
     int event_fd;
     _Atomic uint64_t pages, rejected;
     struct receive_costs costs;
+    struct placer_devices devices;
     struct receive_thread *threads;
     unsigned thread_count, started;
 
@@ -260,7 +261,8 @@ static int start_threads(struct ram_receive *r, struct ram *ram, struct error *e
         struct receive_thread *t = &r->threads[i];
         t->receive = r;
         t->index = i;
-        if (placer_init(&t->placer, ram, r->config.key, &r->rejected, &r->costs, r->config.pages_per_batch, err) < 0) {
+        if (placer_init(&t->placer, ram, r->config.key, &r->rejected, &r->costs, &r->devices, r->config.pages_per_batch,
+                        err) < 0) {
             return -1;
         }
         if (pthread_create(&t->thread, NULL, run_thread, t) != 0) {
@@ -275,6 +277,7 @@ static int init(struct ram_receive *r, struct ram *ram, const struct ram_receive
     r->config = *config;
     r->bounds = (struct frame_bounds){ ram->count, ram->block_pages, config->pages_per_batch,
                                        config->pages_per_batch * RAM_PAGE_SIZE };
+    r->devices.accel = config->accel;
     r->rejections_end = &r->rejections;
     r->thread_count = config->channels + config->decode_threads;
     r->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -330,6 +333,14 @@ struct ram_rejection *ram_receive_take_rejection(struct ram_receive *r) {
         r->rejections_end = &r->rejections;
     }
     return n;
+}
+
+void ram_receive_set_urgent(struct ram_receive *r) {
+    atomic_store(&r->devices.urgent, true);
+}
+
+uint64_t ram_receive_fallbacks(const struct ram_receive *r) {
+    return atomic_load(&r->devices.fallbacks);
 }
 
 unsigned ram_receive_threads(const struct ram_receive *r) {

@@ -27,6 +27,7 @@ struct ram_receive_config {
     struct conn *conns;           /* one per channel; stay valid until ram_receive_close() */
     const struct digest_key *key; /* likewise */
     struct cpu_pace *pace;        /* likewise; NULL: no budget */
+    struct accel *accel;          /* likewise; NULL: software decodes */
 };
 
 /* Pages that were not placed, for what an accelerator at the source made of them does not decode. */
@@ -50,6 +51,10 @@ int ram_receive_poll_fd(const struct ram_receive *r);
 struct ram_rejection *ram_receive_take_rejection(struct ram_receive *r);
 /* How many threads decode and place at the same time. */
 unsigned ram_receive_threads(const struct ram_receive *r);
+/* The guest stands still from here on: no accelerator is asked, which might hang. */
+void ram_receive_set_urgent(struct ram_receive *r);
+/* Batches that no accelerator could decode and software did. */
+uint64_t ram_receive_fallbacks(const struct ram_receive *r);
 /* What it costs; any thread may look. */
 const struct receive_costs *ram_receive_costs(const struct ram_receive *r);
 /* Pages that were rejected and have not come again. */

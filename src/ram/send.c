@@ -418,7 +418,6 @@ static int init(struct ram_send *s, struct ram *ram, const struct ram_send_confi
 struct ram_send *ram_send_open(struct ram *ram, const struct ram_send_config *config, struct error *err) {
     struct ram_send *s = calloc(1, sizeof(*s));
     if (s == NULL) {
-        accel_close(config->accel);
         error_errno(err, ERROR_SYSTEM, "no memory for the sending threads");
         return NULL;
     }
@@ -429,7 +428,10 @@ struct ram_send *ram_send_open(struct ram *ram, const struct ram_send_config *co
     return s;
 }
 
-static void end_threads(struct ram_send *s) {
+void ram_send_stop(struct ram_send *s) {
+    if (s == NULL) {
+        return;
+    }
     pthread_mutex_lock(&s->lock);
     s->ending = true;
     pthread_cond_broadcast(&s->work);
@@ -438,6 +440,7 @@ static void end_threads(struct ram_send *s) {
         pthread_join(s->threads[i].thread, NULL);
         encoder_free(&s->threads[i].encoder);
     }
+    s->started = 0;
 }
 
 static void free_batches(struct batch *first) {
@@ -452,8 +455,7 @@ void ram_send_close(struct ram_send *s) {
     if (s == NULL) {
         return;
     }
-    end_threads(s);
-    accel_close(s->config.accel); /* what it still has comes back first */
+    ram_send_stop(s);
     free_batches(s->ready);
     free_batches(s->unused);
     cache_close(s->gather.cache);

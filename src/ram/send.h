@@ -35,14 +35,17 @@ struct ram_send_config {
     const struct compression_settings *compression; /* likewise */
     const struct digest_key *key;                   /* likewise */
     struct cpu_pace *pace;                          /* likewise; NULL: no budget */
-    struct accel *accel;                            /* NULL: none. Closed with it, and when it fails to open */
+    struct accel *accel;                            /* NULL: none. Stays open until ram_send_stop() */
 };
 
 struct ram_send;
 
 /* Starts the threads, which wait for a pass. */
 struct ram_send *ram_send_open(struct ram *ram, const struct ram_send_config *config, struct error *err);
-/* Ends and joins the threads. When a pass is running its connections must have been broken before. NULL is allowed. */
+/* Ends and joins the threads. When a pass is running its connections must have been broken before. NULL is allowed.
+ * Between this and ram_send_close() accelerators are closed: what they still have comes back first. */
+void ram_send_stop(struct ram_send *s);
+/* Stops, when that has not been done, and frees. NULL is allowed. */
 void ram_send_close(struct ram_send *s);
 
 /* Begins a pass over all dirty pages and returns its number, from 1. None is running. */
