@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The receiver against a sender that is this test: frames written by hand, good ones and others. */
-#include "codec/codec.h"
-#include "rig.h"
-#include "wire/frame.h"
+#include "parcel.h"
 
 #include <sys/socket.h>
 #include <unistd.h>
@@ -26,54 +24,6 @@ static void close_receiver(void) {
     unsetenv("GODWIT_FAULT");
 }
 
-/* A frame that carries `count` pages, all bytes `value`, as it would leave the sender. */
-struct parcel {
-    struct frame f;
-    struct frame_run run;
-    uint8_t payload[8 * RAM_PAGE_SIZE];
-};
-
-static void set_digest(struct frame *f, const uint8_t *bytes) {
-    struct page_digest digests[8];
-    for (uint32_t i = 0; i < f->pages; i++) {
-        digests[i] = digest_page(rig_key(), bytes + (size_t)i * RAM_PAGE_SIZE);
-    }
-    struct page_digest d = digest_batch(rig_key(), digests, f->pages);
-    f->digest[0] = d.low;
-    f->digest[1] = d.high;
-}
-
-static struct parcel pages(uint32_t pass, uint64_t first, uint32_t count, int value) {
-    struct parcel p = { .run = { first, count } };
-    p.f = (struct frame){ .kind = FRAME_PAGES, .pass = pass, .runs = 1, .pages = count };
-    p.f.payload = count * RAM_PAGE_SIZE;
-    memset(p.payload, value, p.f.payload);
-    set_digest(&p.f, p.payload);
-    return p;
-}
-
-static void post_head(unsigned channel, const struct parcel *p) {
-    uint8_t head[FRAME_HEADER_SIZE + FRAME_RUN_SIZE];
-    struct error err = { 0 };
-    size_t size = frame_encode(&p->f, &p->run, head);
-    assert_ok(conn_write(&rig.to[channel], head, size, &err) == 0, &err);
-}
-
-static void post_payload(unsigned channel, const struct parcel *p) {
-    struct error err = { 0 };
-    assert_ok(conn_write(&rig.to[channel], p->payload, p->f.payload, &err) == 0, &err);
-}
-
-static void post(unsigned channel, const struct parcel *p) {
-    post_head(channel, p);
-    post_payload(channel, p);
-}
-
-static void post_end(unsigned channel, uint32_t pass, uint32_t count) {
-    struct parcel p = { .f = { .kind = FRAME_PASS_END, .pass = pass, .pages = count } };
-    post_head(channel, &p);
-}
-
 static void wait_pass(uint32_t pass) {
     struct error err = { 0 };
     assert_ok(rig_wait_received(&rig, pass, &err) == 0, &err);
@@ -91,18 +41,18 @@ static void expect_failure(enum error_class class, const char *text) {
 
 /* Channel 1 has the old version of page 5 in pass 1, and its payload is late. Channel 0 has the new one in pass 2. */
 static struct parcel post_old_and_new(void) {
-    struct parcel older = pages(1, 5, 1, OLD), newer = pages(2, 5, 1, NEW);
-    post_end(0, 1, 0);
-    post_head(1, &older);
-    post(0, &newer);
-    post_end(0, 2, 1);
+    struct parcel older = parcel_pages(1, 5, 1, OLD), newer = parcel_pages(2, 5, 1, NEW);
+    parcel_post_end(&rig, 0, 1, 0);
+    parcel_post_head(&rig, 1, &older);
+    parcel_post(&rig, 0, &newer);
+    parcel_post_end(&rig, 0, 2, 1);
     return older;
 }
 
 static void post_rest(const struct parcel *older) {
-    post_payload(1, older);
-    post_end(1, 1, 1);
-    post_end(1, 2, 0);
+    parcel_post_payload(&rig, 1, older);
+    parcel_post_end(&rig, 1, 1, 1);
+    parcel_post_end(&rig, 1, 2, 0);
     wait_pass(2);
 }
 
@@ -131,13 +81,13 @@ static void without_order_the_old_version_wins(void **state) {
 /* What page 5 is in the end when the decoder of channel 1 takes `fault` says how long. */
 static int slow_decoder(const char *fault) {
     open_receiver(2, fault);
-    struct parcel older = pages(1, 5, 1, OLD), newer = pages(2, 5, 1, NEW);
-    post(1, &older);
-    post_end(1, 1, 1);
-    post_end(1, 2, 0);
-    post_end(0, 1, 0);
-    post(0, &newer);
-    post_end(0, 2, 1);
+    struct parcel older = parcel_pages(1, 5, 1, OLD), newer = parcel_pages(2, 5, 1, NEW);
+    parcel_post(&rig, 1, &older);
+    parcel_post_end(&rig, 1, 1, 1);
+    parcel_post_end(&rig, 1, 2, 0);
+    parcel_post_end(&rig, 0, 1, 0);
+    parcel_post(&rig, 0, &newer);
+    parcel_post_end(&rig, 0, 2, 1);
     wait_pass(2);
     int value = rig_placed(&rig, 0, 5)[0];
     close_receiver();
@@ -162,11 +112,11 @@ static void a_slow_decoder_without_order_does(void **state) {
 /* What page 5 is in the end when one channel brings both versions and the first one takes long to decode. */
 static int one_channel(const char *fault) {
     open_receiver(1, fault);
-    struct parcel older = pages(1, 5, 1, OLD), newer = pages(2, 5, 1, NEW);
-    post(0, &older);
-    post_end(0, 1, 1);
-    post(0, &newer);
-    post_end(0, 2, 1);
+    struct parcel older = parcel_pages(1, 5, 1, OLD), newer = parcel_pages(2, 5, 1, NEW);
+    parcel_post(&rig, 0, &older);
+    parcel_post_end(&rig, 0, 1, 1);
+    parcel_post(&rig, 0, &newer);
+    parcel_post_end(&rig, 0, 2, 1);
     wait_pass(2);
     WAIT_FOR(ram_receive_pages(rig.receive) == 2);
     int value = rig_placed(&rig, 0, 5)[0];
@@ -188,12 +138,12 @@ static void without_that_wait_the_old_version_wins(void **state) {
 static void zeros_keep_the_order_too(void **state) {
     (void)state;
     open_receiver(2, NULL);
-    struct parcel older = pages(1, 5, 1, OLD);
-    struct parcel zero = { .f = { .kind = FRAME_ZERO, .pass = 2, .runs = 1, .pages = 1 }, .run = { 5, 1 } };
-    post_end(0, 1, 0);
-    post_head(1, &older);
-    post_head(0, &zero);
-    post_end(0, 2, 0);
+    struct parcel older = parcel_pages(1, 5, 1, OLD);
+    struct parcel zero = parcel_zero(2, 5, 1);
+    parcel_post_end(&rig, 0, 1, 0);
+    parcel_post_head(&rig, 1, &older);
+    parcel_post_head(&rig, 0, &zero);
+    parcel_post_end(&rig, 0, 2, 0);
     post_rest(&older);
     assert_int_equal(rig_placed(&rig, 0, 5)[0], 0);
     close_receiver();
@@ -203,7 +153,7 @@ static void zeros_keep_the_order_too(void **state) {
 
 static void refused(const struct parcel *p, enum error_class class, const char *text) {
     open_receiver(1, NULL);
-    post(0, p);
+    parcel_post(&rig, 0, p);
     expect_failure(class, text);
     for (uint64_t page = 0; page < PAGES; page++) {
         assert_int_equal(rig_placed(&rig, 0, page)[0], 0);
@@ -215,11 +165,11 @@ static void refused(const struct parcel *p, enum error_class class, const char *
 static void any_changed_bit_of_the_pages(void **state) {
     (void)state;
     for (size_t bit = 0; bit < 2 * RAM_PAGE_SIZE * 8; bit += 2477) {
-        struct parcel p = pages(1, 10, 2, 0x33);
+        struct parcel p = parcel_pages(1, 10, 2, 0x33);
         p.payload[bit / 8] ^= (uint8_t)(1u << bit % 8);
         refused(&p, ERROR_CORRUPT, "digest");
     }
-    struct parcel p = pages(1, 10, 2, 0x33);
+    struct parcel p = parcel_pages(1, 10, 2, 0x33);
     p.f.digest[1] ^= 1;
     refused(&p, ERROR_CORRUPT, "digest");
 }
@@ -228,7 +178,7 @@ static void codecs_that_we_do_not_have(void **state) {
     (void)state;
     static const uint8_t ids[] = { CODEC_COUNT, 255 };
     for (size_t i = 0; i < COUNT(ids); i++) {
-        struct parcel p = pages(1, 10, 2, 0x33);
+        struct parcel p = parcel_pages(1, 10, 2, 0x33);
         p.f.codec = ids[i];
         refused(&p, ERROR_PEER, "unknown codec");
     }
@@ -236,43 +186,32 @@ static void codecs_that_we_do_not_have(void **state) {
 
 static void sizes_that_do_not_fit(void **state) {
     (void)state;
-    struct parcel p = pages(1, 10, 2, 0x33);
+    struct parcel p = parcel_pages(1, 10, 2, 0x33);
     p.f.payload -= 1; /* raw pages are whole pages */
     refused(&p, ERROR_PEER, NULL);
     p.f.payload += 2;
     refused(&p, ERROR_PEER, NULL);
-    p = pages(1, 10, BATCH, 0x33);
+    p = parcel_pages(1, 10, BATCH, 0x33);
     p.f.pages = p.run.count = BATCH + 1;
     refused(&p, ERROR_CORRUPT, "pages 5");
-    p = pages(1, 10, BATCH, 0x33);
+    p = parcel_pages(1, 10, BATCH, 0x33);
     p.f.payload = BATCH * RAM_PAGE_SIZE + 1;
     refused(&p, ERROR_CORRUPT, "payload");
-    p = pages(1, PAGES - 1, 2, 0x33);
+    p = parcel_pages(1, PAGES - 1, 2, 0x33);
     refused(&p, ERROR_CORRUPT, "the page 99");
-}
-
-static struct parcel compressed_pages(uint32_t pass, uint64_t first, uint32_t count, int value) {
-    struct parcel p = pages(pass, first, count, value), raw = p;
-    void *encoder = codec_lz4.encoder_new();
-    assert_non_null(encoder);
-    p.f.codec = CODEC_LZ4;
-    p.f.payload = (uint32_t)codec_lz4.encode(encoder, raw.payload, raw.f.payload, p.payload, raw.f.payload - 1, 1);
-    assert_true(p.f.payload > 0);
-    codec_lz4.encoder_free(encoder);
-    return p;
 }
 
 static void what_does_not_decode(void **state) {
     (void)state;
-    struct parcel p = compressed_pages(1, 10, 3, 0x33);
+    struct parcel p = parcel_lz4(1, 10, 3, 0x33);
     p.f.pages = p.run.count = 2; /* it would be more than announced */
     refused(&p, ERROR_CORRUPT, "does not decode as lz4");
     p.f.pages = p.run.count = 4; /* less */
     refused(&p, ERROR_CORRUPT, "does not decode as lz4");
-    p = compressed_pages(1, 10, 3, 0x33);
+    p = parcel_lz4(1, 10, 3, 0x33);
     p.f.payload -= 1;
     refused(&p, ERROR_CORRUPT, "does not decode as lz4");
-    p = compressed_pages(1, 10, 3, 0x33);
+    p = parcel_lz4(1, 10, 3, 0x33);
     memset(p.payload, 0xff, p.f.payload);
     refused(&p, ERROR_CORRUPT, "does not decode as lz4");
 }
@@ -280,10 +219,10 @@ static void what_does_not_decode(void **state) {
 static void what_decodes_is_placed(void **state) {
     (void)state;
     open_receiver(1, NULL);
-    struct parcel p = compressed_pages(1, 10, 3, 0x33), raw = pages(1, 2, 4, 0x44);
-    post(0, &p);
-    post(0, &raw);
-    post_end(0, 1, 7);
+    struct parcel p = parcel_lz4(1, 10, 3, 0x33), raw = parcel_pages(1, 2, 4, 0x44);
+    parcel_post(&rig, 0, &p);
+    parcel_post(&rig, 0, &raw);
+    parcel_post_end(&rig, 0, 1, 7);
     wait_pass(1);
     for (uint64_t page = 0; page < PAGES; page++) {
         int want = page >= 10 && page < 13 ? 0x33 : page >= 2 && page < 6 ? 0x44 : 0;
@@ -300,9 +239,9 @@ static void the_end_counts_the_pages(void **state) {
     static const uint32_t wrong[] = { 0, 1, 3, UINT32_MAX };
     for (size_t i = 0; i < COUNT(wrong); i++) {
         open_receiver(1, NULL);
-        struct parcel p = pages(1, 10, 2, 0x33);
-        post(0, &p);
-        post_end(0, 1, wrong[i]);
+        struct parcel p = parcel_pages(1, 10, 2, 0x33);
+        parcel_post(&rig, 0, &p);
+        parcel_post_end(&rig, 0, 1, wrong[i]);
         expect_failure(ERROR_PEER, "brought 2 pages");
         close_receiver();
     }
@@ -314,12 +253,12 @@ static void passes_come_one_by_one(void **state) {
     for (size_t i = 0; i < COUNT(wrong); i++) {
         for (int kind = 0; kind < 2; kind++) {
             open_receiver(1, NULL);
-            post_end(0, 1, 0);
-            struct parcel p = pages(wrong[i], 10, 2, 0x33);
+            parcel_post_end(&rig, 0, 1, 0);
+            struct parcel p = parcel_pages(wrong[i], 10, 2, 0x33);
             if (kind == 0) {
-                post(0, &p);
+                parcel_post(&rig, 0, &p);
             } else {
-                post_end(0, wrong[i], 0);
+                parcel_post_end(&rig, 0, wrong[i], 0);
             }
             expect_failure(ERROR_PEER, "after pass 1");
             assert_int_equal(rig_placed(&rig, 0, 10)[0], 0);
@@ -332,7 +271,7 @@ static void passes_come_one_by_one(void **state) {
 
 static void an_end_in_the_middle_is_a_failure(void **state) {
     (void)state;
-    struct parcel p = pages(1, 10, 2, 0x33);
+    struct parcel p = parcel_pages(1, 10, 2, 0x33);
     uint8_t bytes[FRAME_HEADER_SIZE + FRAME_RUN_SIZE + 2 * RAM_PAGE_SIZE];
     size_t size = frame_encode(&p.f, &p.run, bytes);
     memcpy(bytes + size, p.payload, p.f.payload);
@@ -355,10 +294,10 @@ static void an_end_in_the_middle_is_a_failure(void **state) {
 static void an_end_between_frames_is_none(void **state) {
     (void)state;
     open_receiver(2, NULL);
-    struct parcel p = pages(1, 10, 2, 0x33);
-    post(0, &p);
-    post_end(0, 1, 2);
-    post_end(1, 1, 0);
+    struct parcel p = parcel_pages(1, 10, 2, 0x33);
+    parcel_post(&rig, 0, &p);
+    parcel_post_end(&rig, 0, 1, 2);
+    parcel_post_end(&rig, 1, 1, 0);
     shutdown(rig.to[0].fd, SHUT_WR);
     shutdown(rig.to[1].fd, SHUT_WR);
     wait_pass(1);
@@ -370,11 +309,11 @@ static void an_end_between_frames_is_none(void **state) {
 static void one_failure_stops_all(void **state) {
     (void)state;
     open_receiver(2, NULL);
-    struct parcel p = pages(1, 10, 2, 0x33), bad = pages(1, 20, 2, 0x44);
+    struct parcel p = parcel_pages(1, 10, 2, 0x33), bad = parcel_pages(1, 20, 2, 0x44);
     bad.payload[0] ^= 1;
-    post(1, &bad);
+    parcel_post(&rig, 1, &bad);
     expect_failure(ERROR_CORRUPT, "digest");
-    post(0, &p);
+    parcel_post(&rig, 0, &p);
     WAIT_FOR(atomic_load(&rig.from[0].received) >= FRAME_HEADER_SIZE + FRAME_RUN_SIZE);
     clock_sleep(20 * CLOCK_MS);
     assert_int_equal(atomic_load(&rig.from[0].received), FRAME_HEADER_SIZE + FRAME_RUN_SIZE); /* not even read */
