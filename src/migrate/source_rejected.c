@@ -11,17 +11,21 @@
 /* More than any device spoils before it is given up: then it is not a device. */
 #define MAX_REJECTIONS 4096
 
+/* As they were in the frame: ascending, and not more pages than a batch has. */
 static int check_runs(const struct ram_block *b, json_t *runs) {
     size_t n = json_array_size(runs);
-    if (n == 0 || n % 2 != 0 || n > 2 * (size_t)FRAME_MAX_PAGES) {
+    uint64_t next = 0, total = 0;
+    if (n == 0 || n % 2 != 0) {
         return -1;
     }
     for (size_t i = 0; i < n; i += 2) {
         json_int_t first = json_integer_value(json_array_get(runs, i));
         json_int_t count = json_integer_value(json_array_get(runs, i + 1));
-        if (first < 0 || count < 1 || (uint64_t)first >= b->pages || (uint64_t)count > b->pages - (uint64_t)first) {
+        if (first < 0 || (uint64_t)first < next || (uint64_t)first >= b->pages || count < 1 ||
+            (uint64_t)count > b->pages - (uint64_t)first || (total += (uint64_t)count) > FRAME_MAX_PAGES) {
             return -1;
         }
+        next = (uint64_t)first + (uint64_t)count;
     }
     return 0;
 }

@@ -76,13 +76,13 @@ void source_pass_begin(struct source *s) {
 #define STOPPED_PATIENCE (5 * CLOCK_S)
 
 struct watch {
-    uint64_t transferred;
-    int64_t moved_at; /* clock_now() of the last byte */
+    uint64_t moved;
+    int64_t moved_at; /* clock_now() of the last byte, or of the last page that needed none */
 };
 
 static int check_moving(struct source *s, struct watch *w, struct error *err) {
-    uint64_t now = source_transferred(s);
-    if (now != w->transferred) {
+    uint64_t now = source_transferred(s) + atomic_load(&ram_send_counters(s->send)->done);
+    if (now != w->moved) {
         *w = (struct watch){ now, clock_now() };
     }
     if (s->stopped_at != 0 && clock_now() - w->moved_at > STOPPED_PATIENCE) {

@@ -38,6 +38,7 @@ void batch_free(struct batch *b) {
 void batch_reset(struct batch *b, uint32_t pass) {
     b->pass = pass;
     b->end = 0;
+    b->looked_at = 0;
     b->full.pages = b->full.runs = 0;
     b->delta.pages = b->delta.runs = 0;
     b->zero.pages = b->zero.runs = 0;
@@ -55,7 +56,8 @@ bool batch_is_empty(const struct batch *b) {
 
 uint32_t batch_room(const struct batch *b) {
     uint32_t room = b->max_pages - (b->full.pages > b->delta.pages ? b->full.pages : b->delta.pages);
-    return least(room, FRAME_MAX_PAGES - b->zero.runs);
+    room = least(room, FRAME_MAX_PAGES - b->zero.runs);
+    return least(room, BATCH_MAX_LOOKED_AT - b->looked_at);
 }
 
 void batch_add(struct batch_part *part, uint64_t page) {

@@ -29,6 +29,7 @@ struct batch {
     uint32_t pass;
     uint32_t max_pages; /* in `full` and in `delta` */
     uint64_t end;       /* behind the last page that was looked at: only pages from there on may be added */
+    uint32_t looked_at; /* pages */
 
     struct batch_part full, delta, zero;
     struct page_digest full_digests[FRAME_MAX_PAGES], delta_digests[FRAME_MAX_PAGES];
@@ -49,6 +50,10 @@ struct batch {
     bool refused;      /* no accelerator could: software has to */
 };
 
+/* Pages that are looked at for one batch (64 MiB). Where hardly any has to be sent a thread would else read the whole
+ * guest before it is asked again whether it shall go on, and how much CPU time it may have. */
+#define BATCH_MAX_LOOKED_AT 16384u
+
 /* A page whose change is larger than this goes in full: a codec would hardly make it larger, and it is the cheaper one
  * to put in place. */
 #define BATCH_MAX_DELTA (RAM_PAGE_SIZE / 4)
@@ -59,7 +64,7 @@ void batch_free(struct batch *b); /* NULL is allowed */
 /* Makes it empty, for pages of a pass. */
 void batch_reset(struct batch *b, uint32_t pass);
 bool batch_is_empty(const struct batch *b);
-/* Pages that can be added whatever they turn out to be; 0: it is full. */
+/* Pages that can be looked at and added whatever they turn out to be; 0: it is full, or enough was looked at. */
 uint32_t batch_room(const struct batch *b);
 /* Adds a page to a part, in ascending order. */
 void batch_add(struct batch_part *part, uint64_t page);

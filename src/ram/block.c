@@ -117,14 +117,18 @@ int ram_next_extent(const struct ram_block *b, uint64_t from, uint64_t *start, u
     if (from >= size) {
         return 0;
     }
-    off_t data = lseek(b->fd, (off_t)from, SEEK_DATA);
-    if (data < 0) {
-        return errno == ENXIO ? 0 : error_errno(err, ERROR_SYSTEM, "SEEK_DATA on the RAM file of %s", b->id);
-    }
-    off_t hole = lseek(b->fd, data, SEEK_HOLE);
-    if (hole < 0) {
-        return error_errno(err, ERROR_SYSTEM, "SEEK_HOLE on the RAM file of %s", b->id);
-    }
+    off_t data, hole;
+    do {
+        data = lseek(b->fd, (off_t)from, SEEK_DATA);
+        if (data < 0) {
+            return errno == ENXIO ? 0 : error_errno(err, ERROR_SYSTEM, "SEEK_DATA on the RAM file of %s", b->id);
+        }
+        hole = lseek(b->fd, data, SEEK_HOLE);
+        if (hole < 0) {
+            return error_errno(err, ERROR_SYSTEM, "SEEK_HOLE on the RAM file of %s", b->id);
+        }
+        /* The guest may give these pages back between the two questions. That is no end of the file: ask again. */
+    } while (hole <= data && (uint64_t)data < size);
     *start = (uint64_t)data;
     *end = (uint64_t)hole < size ? (uint64_t)hole : size;
     return *start < *end;

@@ -73,6 +73,7 @@ static void sort_pages(const struct gather *g, struct batch *b, struct ram_block
             to += RAM_PAGE_SIZE;
         }
     }
+    b->looked_at += n;
     count(&g->counters->duplicate, zeros);
     count(&g->counters->unchanged, unchanged);
     count(&g->counters->delta, b->delta.pages - deltas);

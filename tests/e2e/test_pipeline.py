@@ -11,6 +11,7 @@ import subprocess
 import pytest
 
 from gwtest import engine as gw, oracle, places
+from gwtest.card import Card
 from gwtest.qemu import MIB, Backend
 
 # What one migration may be asked for; a sample of all combinations is run, the same every time.
@@ -260,3 +261,18 @@ def test_memory_budget_bounds_what_is_taken(make_stunt, shm, engine):
     most, plan = peak(make_stunt, shm, {"memory-budget": budget, "compress-threads": 1, "channels": 1})
     assert plan["delta-cache"] + plan["digests"] <= budget
     assert most <= least + budget
+
+
+def test_a_slow_drain_is_no_flood(make_stunt, shm, engine):
+    """What the destination says of itself meanwhile waits: nobody takes it while the VMM drains a slow disk."""
+    case = Case(make_stunt, shm, memory=32 * MIB, load=None, options=["--drain-ms", 6000])
+    case.move({"downtime-limit": 30000})
+
+
+def test_many_spoiled_batches_are_no_flood(make_stunt, shm, engine):
+    """A device that spoils all that it has in hand, while nobody takes what the destination says of it."""
+    case = Case(make_stunt, shm, memory=32 * MIB, fill=90, load="uniform,rate=40M", options=["--drain-ms", 500])
+    with Card(shm, fault="garbage@300:100000") as card:
+        report = case.move({"compression": "qat", "accel-devices": card.device, "accel-instances": 8,
+                            "pages-per-batch": 16, "channels": 4, "downtime-limit": 2000})
+    assert report["ram"]["resent"] > 0

@@ -5,6 +5,7 @@
 #include "support.h"
 
 #include <fcntl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define PAGE ((size_t)RAM_PAGE_SIZE)
@@ -63,6 +64,43 @@ static void holes_are_not_dirty(void **state) {
         assert_true(bits_test(block->dirty, data[i]));
     }
     close_block();
+}
+
+/* Pages that the guest gives back between the two questions about an extent; NONE: it does nothing. */
+#define NONE UINT64_MAX
+static uint64_t given_back_at = NONE;
+
+static void give_back(int fd, uint64_t page) {
+    assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(page * PAGE), (off_t)PAGE), 0);
+}
+
+/* In place of the library's, so that the guest can act at the worst moment. */
+off_t lseek(int fd, off_t offset, int whence) {
+    if (whence == SEEK_HOLE && (uint64_t)offset == given_back_at * PAGE) {
+        give_back(fd, given_back_at);
+        given_back_at = NONE;
+    }
+    return (off_t)syscall(SYS_lseek, fd, offset, whence);
+}
+
+/* A stretch of one page vanishes while it is looked at: what lies behind it is data all the same. */
+static void a_page_given_back_meanwhile_hides_no_other(void **state) {
+    (void)state;
+    static const uint64_t data[] = { 3, 10, 20, 21, 64, PAGES - 1 };
+    for (size_t gone = 0; gone < COUNT(data); gone++) {
+        open_block(true, tmpfs_file(sizeof(buffer)), sizeof(buffer), PAGE);
+        for (size_t i = 0; i < COUNT(data); i++) {
+            write_page(block->fd, data[i], 7);
+        }
+        all_dirty();
+        given_back_at = data[gone];
+        skip_holes();
+        given_back_at = NONE;
+        for (size_t i = 0; i < COUNT(data); i++) {
+            assert_true(i == gone || bits_test(block->dirty, data[i]));
+        }
+        close_block();
+    }
 }
 
 static void files_that_are_all_hole_or_all_data(void **state) {
@@ -312,6 +350,7 @@ static void nothing_that_holds_data_is_taken_for_a_huge_hole(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(holes_are_not_dirty),
+        cmocka_unit_test(a_page_given_back_meanwhile_hides_no_other),
         cmocka_unit_test(files_that_are_all_hole_or_all_data),
         cmocka_unit_test(skipping_never_adds),
         cmocka_unit_test(data_behind_the_block_is_not_ours),

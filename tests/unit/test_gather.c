@@ -8,7 +8,7 @@
 
 #define PAGE ((size_t)RAM_PAGE_SIZE)
 
-static const uint64_t block_pages[] = { 3000, 70 };
+static const uint64_t block_pages[] = { 3000, 70, 3 * 16384 };
 
 static struct ram ram;
 static struct pass pass;
@@ -139,13 +139,13 @@ static void pages_are_sorted(void **state) {
 static void a_batch_is_of_one_block(void **state) {
     (void)state;
     struct batch *b = batch_new(1024, NULL);
-    for (size_t i = 0; i < COUNT(block_pages); i++) {
+    for (size_t i = 0; i < 2; i++) {
         for (uint64_t page = 0; page < block_pages[i]; page++) {
             write_page(i, page, (unsigned)page + 1);
         }
     }
     pass_begin(&pass);
-    uint64_t seen[2] = { 0, 0 };
+    uint64_t seen[3] = { 0 };
     while (pass_has_chunk(&pass)) {
         fill_batch(b, 1);
         uint64_t next = 0;
@@ -160,14 +160,31 @@ static void a_batch_is_of_one_block(void **state) {
     batch_free(b);
 }
 
+/* Where nothing has to be sent a batch is given up after a while: a thread must be asked whether to go on. */
+static void it_does_not_look_at_everything(void **state) {
+    (void)state;
+    struct batch *b = batch_new(128, NULL);
+    bits_set_range(ram.blocks[2].dirty, 0, block_pages[2]);
+    pass_begin(&pass);
+    unsigned batches = 0;
+    for (uint64_t done = 0; pass_has_chunk(&pass); batches++) {
+        fill_batch(b, 1);
+        assert_true(batch_is_empty(b));
+        assert_true(atomic_load(&counters.done) - done <= 16384);
+        done = atomic_load(&counters.done);
+    }
+    assert_true(batches <= 4);
+    assert_int_equal(atomic_load(&counters.duplicate), block_pages[2]);
+    assert_int_equal(ram_dirty_pages(&ram), 0);
+    batch_free(b);
+}
+
 #define EACH(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rooms_of_a_batch),
-        cmocka_unit_test(a_run_has_an_end),
-        EACH(pages_are_sorted),
-        EACH(a_batch_is_of_one_block),
+        cmocka_unit_test(rooms_of_a_batch), cmocka_unit_test(a_run_has_an_end),   EACH(pages_are_sorted),
+        EACH(a_batch_is_of_one_block),      EACH(it_does_not_look_at_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -74,7 +74,11 @@ static void what_cannot_be_is_refused(void **state) {
                                         "[9223372036854775807, 1]",
                                         "[0, \"1\"]",
                                         "[0, 1.0]",
-                                        "[0, null]" };
+                                        "[0, null]",
+                                        "[5, 1, 4, 1]",
+                                        "[5, 2, 6, 1]",
+                                        "[0, 1025]",
+                                        "[0, 1000, 2000, 25]" };
     for (size_t i = 0; i < COUNT(blocks); i++) {
         assert_refused(note(blocks[i], "[0, 1]"), &err, ERROR_PEER, "pages that there are not");
     }
