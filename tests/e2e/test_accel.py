@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Migrations through accelerators: what a device does well is used, what it does badly costs time only."""
 import contextlib
+import subprocess
 
 import pytest
 
-from gwtest import engine as gw, oracle
+from gwtest import engine as gw, oracle, places
 from gwtest.card import Card
 from gwtest.qemu import MIB
 
@@ -46,6 +47,23 @@ def test_several_devices_and_instances(make_stunt, shm):
                 assert device["instances"] == 2 and device["batches"] > 10
 
 
+def test_the_destination_decompresses_by_a_device(make_stunt, shm):
+    with Card(shm) as card, Card(shm, "there") as there:
+        with moved(make_stunt, card.device, receive_settings={"accel-devices": there.device}) as (report, _):
+            assert report["accel"]["fallbacks"] == 0
+        clients = there.close()["clients"]
+    assert sum(client["jobs"] for client in clients) > 100
+
+
+@pytest.mark.parametrize("fault", ["garbage@20:2", "error@20:2", "hang@20:1", "reset@20:1", "garbage@0:100000"])
+def test_a_bad_device_at_the_destination_costs_time_only(make_stunt, shm, fault):
+    """Software decodes what it could not, and nothing is sent again for it."""
+    with Card(shm, "there", fault=fault) as there:
+        receive = {"accel-devices": there.device}
+        with moved(make_stunt, "none", compression="deflate", receive_settings=receive) as (report, _):
+            assert report["ram"]["resent"] == 0
+
+
 def test_auto_may_use_the_device(make_stunt, shm):
     with Card(shm) as card, moved(make_stunt, card.device, compression="auto") as (report, _):
         assert report["accel"]["devices"][0]["health"] == "ready"
@@ -83,6 +101,23 @@ def test_garbage_and_changes_on_top_of_it(make_stunt, shm):
         with moved(make_stunt, card.device, load=load, **{"downtime-limit": 20}) as (report, events):
             assert told(events, "rejected")
             assert report["ram"]["resent"] > 0
+
+
+def linked_with_qatzip():
+    return "qatzip" in subprocess.run(["ldd", places.godwit()], stdout=subprocess.PIPE, check=True, text=True).stdout
+
+
+if linked_with_qatzip():  # Debian 13: its own software path, for there is no hardware to test with
+    def test_qatzip_in_software(make_stunt):
+        with moved(make_stunt, "qat:software", memory=48 * MIB) as (report, _):
+            (device,) = report["accel"]["devices"]
+            assert device["software"] and device["batches"] > 10 and report["accel"]["fallbacks"] == 0
+
+
+    def test_qatzip_in_software_at_both_ends(make_stunt):
+        with moved(make_stunt, "qat:software", memory=48 * MIB,
+                   receive_settings={"accel-devices": "qat:software"}) as (report, _):
+            assert report["accel"]["devices"][0]["batches"] > 10
 
 
 def test_a_device_that_is_not_there_is_refused(make_stunt, shm):
