@@ -6,13 +6,14 @@ import shutil
 import tempfile
 import time
 
-from . import cpu, netns, qemu, silence, stock
+from . import cpu, engine, netns, qemu, silence, stock
 
 BASELINE_SECONDS = 2
 AFTER_TICKS = 100
 
-# seconds, ms, bytes, CPU seconds, ms, ms, list of texts, the engine's own report
-Run = collections.namedtuple("Run", "total downtime wire cpu handover silence problems report")
+# seconds, ms, bytes, CPU seconds, ms, ms, list of texts, the engine's own report; whether it ended in its time (when
+# not, total is how long it was let go on, and there was no downtime)
+Run = collections.namedtuple("Run", "total downtime wire cpu handover silence problems report ended", defaults=(True,))
 
 
 class Measured:
@@ -62,12 +63,34 @@ class Measured:
         time.sleep(self.baseline)
         idle = (self.guests_cpu() - before) / self.baseline
         busy, wire, began = self.guests_cpu(), self.wire(), time.monotonic()
-        downtime, helpers, report = migrate()
+        ended = True
+        try:
+            downtime, helpers, report = migrate()
+        except stock.DidNotEnd as late:
+            ended, downtime, helpers, report = False, 0.0, 0.0, late.answer
         total = time.monotonic() - began
         busy, wire = self.guests_cpu() - busy, self.wire() - wire
+        spent = max(0.0, busy - idle * total) + helpers
+        if not ended:
+            return Run(total, downtime, wire, spent, 0.0, 0.0, [], report, False)
         heard = self.listen(began)
-        return Run(total, downtime, wire, max(0.0, busy - idle * total) + helpers,
-                   (heard.handover or 0) * 1000, heard.longest * 1000, self.problems(heard), report)
+        return Run(total, downtime, wire, spent, (heard.handover or 0) * 1000, heard.longest * 1000,
+                   self.problems(heard), report)
+
+    def stock(self, **options):
+        """The Run of stock QEMU's own migration; options of stock.migrate()."""
+        def migrate():
+            report = stock.migrate(self.source, self.destination, self.hosts.b.address, **options)
+            return report["downtime"], 0.0, report
+        return self.measure(migrate)
+
+    def godwit(self, settings=None, timeout=120):
+        """The Run of godwit with these --set."""
+        def migrate():
+            with engine.Migration(self.source, self.destination, self.hosts, settings=settings) as migration:
+                report = migration.complete(timeout)
+                return report["downtime"], migration.cpu_seconds(), report
+        return self.measure(migrate)
 
     def listen(self, since):
         """Hears the guest go on at the destination, if it does, and looks at its pulse since then."""
