@@ -16,7 +16,7 @@ help:
 	@echo 'make sanitize     unit tests and smoke tests under Address-, UB- and ThreadSanitizer'
 	@echo 'make analyze      clang-tidy and cppcheck;  make style: formatting and the rules of the tree'
 	@echo 'make fuzz         10 million inputs to each decoder of what comes over the network: an hour or two'
-	@echo 'make bench        the comparison with stock QEMU'
+	@echo 'make bench        the comparison with stock QEMU;  BENCH="NAME ... --pairs N ...": others, see bench/run --help'
 	@echo 'make soak         migrations to and fro for a long while'
 	@echo 'make test-clean   make test in a clean Debian 12 root;  make test-trixie: in Debian 13'
 	@echo 'make clean        remove what was built'
@@ -73,7 +73,7 @@ fuzz: deps-test
 
 bench: deps-test
 	@$(MAKE) --no-print-directory compile
-	bench/run
+	bench/run $(BENCH)
 
 soak: deps-test
 	@$(MAKE) --no-print-directory compile

@@ -10,7 +10,6 @@ ROUNDS = 20
 
 
 def run(options):
-    del options
     directory = tempfile.mkdtemp(prefix="godwit-bench-", dir="/dev/shm")
     times = []
     try:
@@ -25,5 +24,7 @@ def run(options):
                     there.remove()
     finally:
         shutil.rmtree(directory)
+    journal = options.journal
+    journal.add("attach", "idle", "godwit", journal.next_pair("attach"), {"times": times})
     print(f"\nattach: QEMU's thread stood still for {statistics.median(times):.3f} ms (median of {len(times)}; "
           f"{min(times):.3f}..{max(times):.3f})", flush=True)

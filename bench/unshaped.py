@@ -2,28 +2,12 @@
 """An idle guest of 2 GiB, 1.4 GiB of it filled, over a link that is not shaped: the engine's own speed."""
 import statistics
 
-from gwtest import engine, places, qemu, stock
-from gwtest.measured import Measured
+from gwtest import places, qemu, stock
+from gwtest.measured import Measured, Run
 
+BENCH = "unshaped"
 MEMORY = 2048 * qemu.MIB
 LOAD = {"mem": 1400, "rate": 0, "sweep": 0, "tick": 20}
-
-
-def stock_run(channels):
-    with Measured(MEMORY, LOAD, exact=True) as pair:
-        def migrate():
-            report = stock.migrate(pair.source, pair.destination, pair.hosts.b.address, channels=channels)
-            return report["downtime"], 0.0, report
-        return pair.measure(migrate)
-
-
-def godwit_run():
-    with Measured(MEMORY, LOAD, exact=True) as pair:
-        def migrate():
-            with engine.Migration(pair.source, pair.destination, pair.hosts) as migration:
-                report = migration.complete()
-                return report["downtime"], migration.cpu_seconds(), report
-        return pair.measure(migrate)
 
 
 def row(title, left, right, form):
@@ -37,13 +21,22 @@ def run(options):
     print(f"\nunshaped: idle guest, {LOAD['mem']} MiB of {MEMORY // qemu.MIB} MiB filled, veth not shaped, "
           f"{options.pairs} pairs, stock QEMU {'.'.join(map(str, stock.version()))} multifd with 2 channels, "
           f"accelerator {places.accelerator()}")
-    theirs, ours = [], []
-    for _ in range(options.pairs):
-        theirs.append(stock_run(2))
-        ours.append(godwit_run())
-    for one in ours:
-        if one.problems:
-            raise RuntimeError(f"a run went wrong: {one.problems}")
+    journal = options.journal
+    first = journal.next_pair(BENCH)
+    for pair in range(first, first + options.pairs):
+        with Measured(MEMORY, LOAD, exact=True) as guests:
+            journal.add(BENCH, "unshaped", "stock", pair, guests.stock(channels=2), ours=False)
+        with Measured(MEMORY, LOAD, exact=True) as guests:
+            journal.add(BENCH, "unshaped", "godwit", pair, guests.godwit())
+    report(journal)
+
+
+def report(journal):
+    """Two columns, and a ratio of pairs for each row."""
+    theirs, ours = ([Run(**{key: r[key] for key in Run._fields}) for r in journal.select(BENCH, "unshaped", mode)]
+                    for mode in ("stock", "godwit"))
+    if not ours:
+        return
     broken = sum(bool(one.problems) for one in theirs)
     if broken:  # see stock.loses_writes(): the size that avoids it would cost stock QEMU time
         print(f"({broken} of stock QEMU's {len(theirs)} guests were broken after their migration)")

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Emulated accelerators: a fast one beside stock QEMU's compress threads, two slow ones beside one, and one that two
+migrations share.
+
+The emulated card compresses with this machine's CPUs. So a card cannot really be faster than they are, and what it
+takes, the engines and the guests do not have; its CPU time is not the engine's and is not counted.
+"""
+import time
+
+import pipeline
+from card import Card, settings, shares
+from gwtest import cpu, netns
+from links import LINKS, chosen
+from results import best, median, ratio, table, verdict
+from stunts import Pair, mib
+
+BENCH = "accel"
+FAST = 5_000_000_000  # bytes/s: more than any link here carries
+SLOW = 100_000_000    # so little that the card is what everything waits for
+RIVALS = ("threads8", "threads2")
+MODES = (*RIVALS, "no-codec", "qat", "one-card", "two-cards", "shared")
+MEMORY = 1536
+AT_THE_WIRE = 1.15  # what a connection, headers and the switchover take besides
+
+
+def godwit_run(options, mode):
+    """A real guest, as in the benchmark "pipeline"."""
+    if mode == "no-codec":
+        return pipeline.godwit_run(options, LINKS["1g"], {"compression": "none"})
+    with Card(FAST) as card:
+        run = pipeline.godwit_run(options, LINKS["1g"], settings(card))
+    if run.report["accel"]["fallbacks"]:
+        run.problems.append(f"{run.report['accel']['fallbacks']} batches were not compressed by the card")
+    return run
+
+
+def fast(options, pair, modes):
+    journal = options.journal
+    for mode in chosen(modes, (*RIVALS, "no-codec", "qat")):
+        if mode in RIVALS:
+            journal.add(BENCH, "1g", mode, pair, pipeline.stock_run(options, LINKS["1g"], mode), ours=False)
+        else:
+            journal.add(BENCH, "1g", mode, pair, godwit_run(options, mode))
+
+
+def judge_fast(journal):
+    table(journal, BENCH, "1g", (*RIVALS, "no-codec", "qat"), "qat")
+    ours = journal.select(BENCH, "1g", "qat")
+    rival = best(journal, BENCH, "1g", RIVALS)
+    if not ours:
+        return
+    limit = median(ours, "wire") / (LINKS["1g"] / 8)
+    print(f"  the bytes alone need {limit:.2f} s on this link")
+    part = ratio(journal.select(BENCH, "1g", rival), ours) if rival else None
+    if part is not None and part > 1 / 8.19:
+        print(f"  total time as part of {rival}'s: {part:.3f}, more than 1/8.19: is the wire the limit?")
+        verdict("total time as part of what the bytes alone need", median(ours, "total") / limit, AT_THE_WIRE)
+    else:
+        verdict(f"total time as part of {rival}'s", part, 1 / 8.19)
+    verdict("CPU as part of compression=none's", ratio(journal.select(BENCH, "1g", "no-codec"), ours, "cpu"), 1.2)
+
+
+def two(options, pair, modes):
+    for mode in chosen(modes, ("one-card", "two-cards")):
+        with Card(SLOW) as first, Card(SLOW) as second, Pair(mib(MEMORY, options.scale), "idle") as guests:
+            cards = (first, second) if mode == "two-cards" else (first,)
+            run = guests.run(settings(*cards), options.limit)
+        options.journal.add(BENCH, "slow-cards", mode, pair, {**run._asdict(), "shares": shares(run.report)})
+
+
+def judge_two(journal):
+    table(journal, BENCH, "slow-cards", ("one-card", "two-cards"), "two-cards")
+    part = ratio(journal.select(BENCH, "slow-cards", "one-card"), journal.select(BENCH, "slow-cards", "two-cards"))
+    verdict("speed of two cards as a multiple of one's", 1 / part if part else None, 1.8, atleast=True)
+
+
+def compressed(migration):
+    """Bytes that went through the card so far, or None when the migration does not answer any more."""
+    try:
+        with migration.send.control(timeout=5) as control:
+            return control.execute("query-migrate")["codecs"].get("deflate", {}).get("in", 0)
+    except (OSError, TimeoutError, ConnectionError):
+        return None
+
+
+def watch(migrations):
+    """[(bytes of the first, bytes of the second)] while both run."""
+    seen = []
+    while all(m.send.alive() for m in migrations):
+        now = [compressed(m) for m in migrations]
+        if None in now:
+            break
+        seen.append(tuple(now))
+        time.sleep(0.1)
+    return seen
+
+
+def shared(options, pair):
+    """The shares of two migrations in what one card did from when both had got something until one was done."""
+    with Card(SLOW) as card, netns.Hosts() as hosts:
+        with Pair(mib(MEMORY / 2, options.scale), "idle", hosts=hosts, name="first") as one, \
+                Pair(mib(MEMORY / 2, options.scale), "idle", hosts=hosts, name="second") as other:
+            with one.start(settings(card), 4914) as left, other.start(settings(card), 4915) as right:
+                seen = [s for s in watch((left, right)) if min(s) > 0]
+                reports = [m.complete(options.limit) for m in (left, right)]
+                spent = left.cpu_seconds() + right.cpu_seconds()
+            problems = one.problems() + other.problems()
+    done = [end - start for start, end in zip(seen[0], seen[-1])] if len(seen) > 1 else [0, 0]
+    if sum(done) == 0:
+        problems.append("the two were not seen at work together: too little memory")
+    least = min(done) / sum(done) if sum(done) else 0.0
+    options.journal.add(BENCH, "shared-card", "shared", pair,
+                        {"total": max(r["total-time"] for r in reports) / 1000, "cpu": spent, "problems": problems,
+                         "bytes": done, "least": least, "report": reports})
+    print(f"    the smaller share: {least * 100:.1f} %", flush=True)
+
+
+def judge_shared(journal):
+    runs = journal.select(BENCH, "shared-card", "shared")
+    print()
+    verdict("smaller share of two migrations in one card", median(runs, "least") if runs else None, 0.45, atleast=True)
+
+
+CASES = {"1g": (fast, judge_fast), "slow-cards": (two, judge_two), "shared-card": (shared, judge_shared)}
+
+
+def run(options):
+    journal = options.journal
+    cases = chosen(options.links, CASES)
+    print(f"\naccel: emulated cards; 1g: {pipeline.setup(options)}, card of {FAST / 1e9:.0f} GB/s; slow-cards and "
+          f"shared-card: idle stunt guests of {MEMORY * options.scale:.0f} MiB and twice half of it, cards of "
+          f"{SLOW / 1e6:.0f} MB/s, link not shaped; {options.pairs} pairs", flush=True)
+    first = journal.next_pair(BENCH)
+    for case in cases:
+        for pair in range(first, first + options.pairs):
+            work = CASES[case][0]
+            work(options, pair) if work is shared else work(options, pair, options.modes)
+    for case in cases:
+        CASES[case][1](journal)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the benchmarks measured: kept as it comes, printed as medians and as ratios of pairs.
+
+A run is a dictionary with "bench", "case" (such as the link), "mode" (what was compared there), "pair", and figures.
+Runs of the same pair were made one after the other, in the same minutes: only those are divided by each other.
+"""
+import hashlib
+import json
+import os
+import statistics
+
+from gwtest import places
+
+FIGURES = (("total", "total s", 1, 2), ("downtime", "downtime ms", 1, 0), ("wire", "wire MB", 1e-6, 0),
+           ("cpu", "CPU s", 1, 2))
+
+
+def build():
+    """Tells one godwit from another."""
+    with open(places.godwit(), "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()[:12]
+
+
+class Journal:
+    """All runs. With a path they are in that file too after each run, for a campaign takes hours and may be cut short;
+    runs that the file held before count with the new ones, so that a campaign can be made in parts. Runs of another
+    build of godwit, or with another --scale, stay in the file and do not count."""
+
+    def __init__(self, path, machine, scale=1.0, new=True):
+        """new: runs are going to be made; otherwise those that count are the kind that was made last"""
+        self.path = path
+        self.machine = machine
+        self.kind = {"scale": scale, "build": build()}
+        self.runs = []
+        self.broken = []  # what went wrong with godwit
+        if path and os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                self.runs = json.load(file)["runs"]
+            if self.runs and not new:
+                self.kind = {key: self.runs[-1][key] for key in self.kind}
+
+    def next_pair(self, bench):
+        return 1 + max((r["pair"] for r in self.runs if r["bench"] == bench), default=0)
+
+    def add(self, bench, case, mode, pair, run, ours=True):
+        """`run` is a namedtuple or a dictionary; `ours`: problems are godwit's."""
+        run = {"bench": bench, "case": case, "mode": mode, "pair": pair, **self.kind,
+               **(run if isinstance(run, dict) else run._asdict())}
+        self.runs.append(run)
+        if self.path:
+            with open(self.path + ".new", "w", encoding="utf-8") as file:
+                json.dump({"machine": self.machine, "runs": self.runs}, file, indent=1)
+            os.replace(self.path + ".new", self.path)
+        wrong = list(run.get("problems", [])) + ([] if run.get("ended", True) else ["did not end in its time"])
+        if ours:
+            self.broken += [f"{bench} {case} {mode}: {text}" for text in wrong]
+        figures = [f"{run[key] * scale:.{digits}f} {title.partition(' ')[2]}"
+                   for key, title, scale, digits in FIGURES if key in run]
+        print(f"  {case:12} {mode:16} {'  '.join(figures)}{'  ! ' + '; '.join(wrong) if wrong else ''}", flush=True)
+        return run
+
+    def select(self, bench, case, mode):
+        wanted = {"bench": bench, "case": case, "mode": mode, **self.kind}
+        return [r for r in self.runs if wanted.items() <= r.items()]
+
+
+def median(runs, key):
+    return statistics.median(r[key] for r in runs)
+
+
+def ended(runs):
+    """Whether at least half of them did: the median of the total time is one that was reached."""
+    return 2 * sum(r.get("ended", True) for r in runs) >= len(runs) > 0
+
+
+def ratio(left, right, key="total"):
+    """The median of right/left over pairs that have both, or None."""
+    others = {r["pair"]: r for r in left}
+    both = [r[key] / others[r["pair"]][key] for r in right if r["pair"] in others and others[r["pair"]][key] > 0]
+    return statistics.median(both) if both else None
+
+
+def ratio_text(value, bound=False):
+    return "-" if value is None else f"{'<' if bound else ''}{value:.2f}"
+
+
+def table(journal, bench, case, modes, against):
+    """Medians of each mode, and the ratio of `against` to it. A mode that did not end has its limit as total time, so
+    that a ratio to it is an upper bound."""
+    ours = journal.select(bench, case, against)
+    titles = "".join(f"{title:>13}" for _, title, _, _ in FIGURES)
+    print(f"\n{case:16}{'runs':>5}{titles}{'(min..max s)':>18}{against + '/it: time':>24}{'CPU':>8}")
+    for mode in modes:
+        runs = journal.select(bench, case, mode)
+        if not runs:
+            continue
+        late = not ended(runs)
+        cells = []
+        for key, _, scale, digits in FIGURES:
+            text = f"{median(runs, key) * scale:.{digits}f}"
+            cells.append(f"{'>' + text if late and key == 'total' else '-' if late and key == 'downtime' else text:>13}")
+        spread = f"{min(r['total'] for r in runs):.2f}..{max(r['total'] for r in runs):.2f}"
+        shares = ["", ""] if mode == against else [ratio_text(ratio(runs, ours), late),
+                                                   ratio_text(ratio(runs, ours, "cpu"))]
+        bad = sum(bool(r.get("problems")) for r in runs)
+        print(f"{mode:16}{len(runs):>5}{''.join(cells)}{spread:>18}{shares[0]:>24}{shares[1]:>8}"
+              f"{f'  {bad} of them went wrong' if bad else ''}", flush=True)
+
+
+def best(journal, bench, case, modes):
+    """The mode with the smallest median of total time among those that ended; when none did, the first that was run."""
+    tried = [m for m in modes if journal.select(bench, case, m)]
+    fair = [m for m in tried if ended(journal.select(bench, case, m))] or tried
+    return min(fair, key=lambda m: median(journal.select(bench, case, m), "total"), default=None)
+
+
+def verdict(what, value, limit, bound=False, atleast=False):
+    """One line that says whether a target was reached. `bound`: the value is an upper bound."""
+    if value is None:
+        print(f"  {what}: not measured")
+        return
+    reached = value >= limit if atleast else value <= limit
+    print(f"  {what}: {'<' if bound else ''}{value:.3g} (target {'>=' if atleast else '<='} {limit:.3g}): "
+          f"{'reached' if reached else 'MISSED'}", flush=True)
