@@ -5,11 +5,13 @@ migrations share.
 The emulated card compresses with this machine's CPUs. So a card cannot really be faster than they are, and what it
 takes, the engines and the guests do not have; its CPU time is not the engine's and is not counted.
 """
+import contextlib
+import tempfile
 import time
 
 import pipeline
-from card import Card, settings, shares
-from gwtest import cpu, netns
+from gwtest import netns
+from gwtest.card import Card
 from links import LINKS, chosen
 from results import best, median, ratio, table, verdict
 from stunts import Pair, mib
@@ -18,40 +20,57 @@ BENCH = "accel"
 FAST = 5_000_000_000  # bytes/s: more than any link here carries
 SLOW = 100_000_000    # so little that the card is what everything waits for
 RIVALS = ("threads8", "threads2")
-MODES = (*RIVALS, "no-codec", "qat", "one-card", "two-cards", "shared")
+# qat: a card at the source; qat-both: one at each end
+LINK_MODES = (*RIVALS, "no-codec", "qat", "qat-both")
+MODES = (*LINK_MODES, "one-card", "two-cards", "shared")
 MEMORY = 1536
 AT_THE_WIRE = 1.15  # what a connection, headers and the switchover take besides
 
 
+@contextlib.contextmanager
+def cards(count, rate):
+    """A list of so many."""
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="godwit-cards-"))
+        yield [stack.enter_context(Card(directory, f"card{i}", rate=rate)) for i in range(count)]
+
+
+def settings(*those):
+    """--set for a source that compresses on these cards."""
+    return {"compression": "qat", "accel-devices": ",".join(card.device for card in those)}
+
+
+def shares(report):
+    """Bytes of input that each device of a report did."""
+    return [device["in"] for device in report["accel"]["devices"]]
+
+
 def godwit_run(options, mode):
-    """A real guest, as in the benchmark "pipeline"."""
+    """A real guest, as in the benchmark "pipeline". The figures of a Run, and the engines' CPU seconds."""
     if mode == "no-codec":
-        return pipeline.godwit_run(options, LINKS["1g"], {"compression": "none"})
-    with Card(FAST) as card:
-        run = pipeline.godwit_run(options, LINKS["1g"], settings(card))
-    if run.report["accel"]["fallbacks"]:
-        run.problems.append(f"{run.report['accel']['fallbacks']} batches were not compressed by the card")
-    return run
+        run = pipeline.godwit_run(options, LINKS["1g"], {"compression": "none"})
+    else:
+        with cards(2, FAST) as (here, there):
+            theirs = {"accel-devices": there.device} if mode == "qat-both" else None
+            run = pipeline.godwit_run(options, LINKS["1g"], settings(here), theirs)
+        if run.report["accel"]["fallbacks"]:
+            run.problems.append(f"{run.report['accel']['fallbacks']} batches were not compressed by the card")
+    engines = run.report["engines"]
+    return {**run._asdict(), "source-cpu": engines["send"], "engines-cpu": sum(engines.values())}
 
 
 def fast(options, pair, modes):
     journal = options.journal
-    for mode in chosen(modes, (*RIVALS, "no-codec", "qat")):
+    for mode in chosen(modes, LINK_MODES):
         if mode in RIVALS:
             journal.add(BENCH, "1g", mode, pair, pipeline.stock_run(options, LINKS["1g"], mode), ours=False)
         else:
-            run = godwit_run(options, mode)
-            engines = run.report["engines"]
-            journal.add(BENCH, "1g", mode, pair, {**run._asdict(), "source-cpu": engines["send"],
-                                                  "engines-cpu": sum(engines.values())})
+            journal.add(BENCH, "1g", mode, pair, godwit_run(options, mode))
 
 
-def judge_fast(journal):
-    table(journal, BENCH, "1g", (*RIVALS, "no-codec", "qat"), "qat")
-    ours = journal.select(BENCH, "1g", "qat")
+def judge_time(journal, ours):
+    """The target is a part of the compress threads' time; but no card can make the wire faster."""
     rival = best(journal, BENCH, "1g", RIVALS)
-    if not ours:
-        return
     limit = median(ours, "wire") / (LINKS["1g"] / 8)
     print(f"  the bytes alone need {limit:.2f} s on this link")
     part = ratio(journal.select(BENCH, "1g", rival), ours) if rival else None
@@ -59,19 +78,27 @@ def judge_fast(journal):
         print(f"  total time as part of {rival}'s: {part:.3f}, more than 1/8.19: is the wire the limit?")
         verdict("total time as part of what the bytes alone need", median(ours, "total") / limit, AT_THE_WIRE)
     else:
-        verdict(f"total time as part of {rival or 'compress threads'}'s", part, 1 / 8.19)
-    plain = journal.select(BENCH, "1g", "no-codec")
-    verdict("CPU of the source's engine as part of compression=none's", ratio(plain, ours, "source-cpu"), 1.2)
-    # No card decompresses, so the destination has work that compression=none spares it.
-    print(f"  CPU of both engines: {median(ours, 'engines-cpu'):.2f} s"
-          + (f", {ratio(plain, ours, 'engines-cpu'):.2f} of compression=none's" if plain else ""), flush=True)
+        verdict(f"total time as part of {rival or 'compress threads'}'", part, 1 / 8.19)
+
+
+def judge_fast(journal):
+    table(journal, BENCH, "1g", LINK_MODES, "qat")
+    ours, both, plain = (journal.select(BENCH, "1g", mode) for mode in ("qat", "qat-both", "no-codec"))
+    if ours:
+        judge_time(journal, ours)
+    # With one card the destination decompresses itself, which compression=none spares it.
+    for runs, key, what in ((ours, "source-cpu", "CPU of the source's engine"),
+                            (ours, "engines-cpu", "CPU of both engines"),
+                            (both, "engines-cpu", "CPU of both engines, a card at each end")):
+        part = ratio(plain, runs, key)
+        if part is not None:
+            verdict(f"{what} ({median(runs, key):.2f} s) as part of compression=none's", part, 1.2)
 
 
 def two(options, pair, modes):
     for mode in chosen(modes, ("one-card", "two-cards")):
-        with Card(SLOW) as first, Card(SLOW) as second, Pair(mib(MEMORY, options.scale), "idle") as guests:
-            cards = (first, second) if mode == "two-cards" else (first,)
-            run = guests.run(settings(*cards), options.limit)
+        with cards(2 if mode == "two-cards" else 1, SLOW) as those, Pair(mib(MEMORY, options.scale), "idle") as guests:
+            run = guests.run(settings(*those), options.limit)
         options.journal.add(BENCH, "slow-cards", mode, pair, {**run._asdict(), "shares": shares(run.report)})
 
 
@@ -104,7 +131,7 @@ def watch(migrations):
 
 def shared(options, pair):
     """The shares of two migrations in what one card did from when both had got something until one was done."""
-    with Card(SLOW) as card, netns.Hosts() as hosts:
+    with cards(1, SLOW) as (card,), netns.Hosts() as hosts:
         with Pair(mib(MEMORY / 2, options.scale), "idle", hosts=hosts, name="first") as one, \
                 Pair(mib(MEMORY / 2, options.scale), "idle", hosts=hosts, name="second") as other:
             with one.start(settings(card), 4914) as left, other.start(settings(card), 4915) as right:

@@ -52,9 +52,9 @@ def stock_run(options, link, mode):
         return pair.stock(timeout=options.limit, **MODES[mode])
 
 
-def godwit_run(options, link, settings=None):
+def godwit_run(options, link, settings=None, receive_settings=None):
     with guest(options, link) as pair:
-        return pair.godwit(settings, timeout=options.limit)
+        return pair.godwit(settings, timeout=options.limit, receive_settings=receive_settings)
 
 
 def judge(journal, case, rivals, targets):

@@ -84,10 +84,12 @@ class Measured:
             return report["downtime"], 0.0, report
         return self.measure(migrate)
 
-    def godwit(self, settings=None, timeout=120):
-        """The Run of godwit with these --set. Its report has "engines" besides: CPU seconds of either side's engine."""
+    def godwit(self, settings=None, timeout=120, receive_settings=None):
+        """The Run of godwit with these --set at the source, and at the destination. Its report has "engines" besides:
+        CPU seconds of either side's engine."""
         def migrate():
-            with engine.Migration(self.source, self.destination, self.hosts, settings=settings) as migration:
+            with engine.Migration(self.source, self.destination, self.hosts, settings=settings,
+                                  receive_settings=receive_settings) as migration:
                 report = migration.complete(timeout)
                 report["engines"] = {"send": migration.send.cpu_seconds(), "receive": migration.receive.cpu_seconds()}
                 return report["downtime"], migration.cpu_seconds(), report
