@@ -15,7 +15,7 @@ struct cost {
 
 struct receive_costs {
     struct cost read;                /* bytes on the wire; CPU time, for the rest is waiting for the source */
-    struct cost place;               /* bytes of guest memory: digests and writing; time by the clock */
+    struct cost place;               /* bytes of guest memory: writing them; time by the clock */
     struct cost decode[CODEC_COUNT]; /* bytes of guest memory; time by the clock: a busy host takes longer */
 };
 
