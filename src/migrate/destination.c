@@ -5,7 +5,6 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
-#include "migrate/affinity.h"
 #include "migrate/stage.h"
 
 #include <errno.h>
