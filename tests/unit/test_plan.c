@@ -77,7 +77,7 @@ static void hosts_and_their_plans(void **state) {
     } cases[] = {
         { "two CPUs, a busy vCPU", 2, 1, 0, 1, 1, 1 },
         { "two CPUs, a busy vCPU, and we have the other", 2, 0, 1, 1, 1, 1 },
-        { "two CPUs, two busy vCPUs", 2, 0, 0, 1, 1, 0.25 },
+        { "two CPUs, two busy vCPUs", 2, 0, 0, 1, 1, 0.5 },
         { "two idle CPUs", 2, 2, 0, 2, 1, 2 },
         { "64 idle CPUs", 64, 64, 0, 16, 8, 64 },
         { "eight CPUs, three idle", 8, 3, 0, 3, 2, 3 },
