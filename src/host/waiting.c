@@ -10,20 +10,17 @@
 #define THREADS_MOST 4096
 
 /* "ran waited slices", all since the thread began. */
-static int read_waited(const char *root, pid_t pid, pid_t tid, uint64_t *waited) {
-    char path[64], text[128];
+static int read_waited(const char *root, pid_t pid, pid_t tid, struct host_text *text, uint64_t *waited) {
+    char path[64];
     snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", (int)pid, (int)tid);
     int fd = host_open(root, path);
     if (fd < 0) {
         return -1;
     }
-    struct host_text buffer = { 0 };
-    const char *read = host_read(fd, &buffer);
-    snprintf(text, sizeof(text), "%s", read != NULL ? read : "");
-    host_text_free(&buffer);
+    const char *words = host_read(fd, text);
     host_close(&fd);
     unsigned long long ran, wait;
-    if (sscanf(text, "%llu %llu", &ran, &wait) != 2) {
+    if (words == NULL || sscanf(words, "%llu %llu", &ran, &wait) != 2) {
         return -1;
     }
     *waited = wait;
@@ -43,10 +40,11 @@ static const struct waiting_thread *find(const struct host_waiting *w, pid_t tid
 static uint64_t read_threads(const char *root, pid_t pid, DIR *dir, const struct host_waiting *before,
                              struct host_waiting *now) {
     uint64_t most = 0;
+    struct host_text text = { 0 }; /* one for all of them */
     const struct dirent *entry;
     while ((entry = readdir(dir)) != NULL && now->count < THREADS_MOST) {
         struct waiting_thread t = { .tid = (pid_t)strtol(entry->d_name, NULL, 10) };
-        if (t.tid <= 0 || read_waited(root, pid, t.tid, &t.waited) < 0) {
+        if (t.tid <= 0 || read_waited(root, pid, t.tid, &text, &t.waited) < 0) {
             continue;
         }
         struct waiting_thread *more = realloc(now->threads, (now->count + 1) * sizeof(t));
@@ -59,6 +57,7 @@ static uint64_t read_threads(const char *root, pid_t pid, DIR *dir, const struct
         uint64_t growth = last != NULL && t.waited > last->waited ? t.waited - last->waited : 0;
         most = growth > most ? growth : most;
     }
+    host_text_free(&text);
     return most;
 }
 

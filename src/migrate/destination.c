@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "migrate/destination.h"
-#include "migrate/affinity.h"
 
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "migrate/affinity.h"
 #include "migrate/stage.h"
 
 #include <errno.h>
@@ -62,7 +62,7 @@ int destination_poll(struct destination *d, int fd, int64_t timeout_ns, struct e
         { .fd = d->loaded ? -1 : d->cancel_fd, .events = POLLIN },
     };
     visitors_prepare(d, p + OWN_POLL_FDS);
-    int64_t most = d->receive != NULL && !d->loading ? 250 * CLOCK_MS : CLOCK_S; /* load reports, visitors' deadlines */
+    int64_t most = d->receive != NULL && !d->loading ? LOAD_INTERVAL : CLOCK_S; /* which is for visitors' deadlines */
     int64_t limit = timeout_ns < most ? timeout_ns : most;
     if (poll(p, OWN_POLL_FDS + VISITOR_POLL_FDS, limit > 0 ? (int)((limit + CLOCK_MS - 1) / CLOCK_MS) : 0) < 0) {
         return errno == EINTR ? 0 : error_errno(err, ERROR_SYSTEM, "poll");

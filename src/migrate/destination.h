@@ -3,6 +3,7 @@
 #ifndef GODWIT_MIGRATE_DESTINATION_H
 #define GODWIT_MIGRATE_DESTINATION_H
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "host/pace.h"
 #include "migrate/control.h"
@@ -89,7 +90,8 @@ struct destination {
 /* Serves one migration. Returns the exit status (0, 1, 3) and the report of --json in *report. */
 int destination_serve(const struct destination_config *config, json_t **report);
 
-/* destination_load.c: tells the source now and then what receiving costs. */
+/* destination_load.c: tells the source what receiving costs, when it is time to. */
+#define LOAD_INTERVAL (250 * CLOCK_MS)
 int destination_tell_load(struct destination *d, struct error *err);
 
 /* destination_stages.c: tells the source of batches that could not be placed. */

@@ -4,7 +4,6 @@
 
 #include "base/clock.h"
 
-#define LOAD_INTERVAL (250 * CLOCK_MS)
 #define LEAST_BYTES (UINT64_C(1) << 20) /* less says more of the wake-ups than of the work */
 
 static const struct {

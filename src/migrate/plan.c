@@ -10,9 +10,8 @@
 #define MIB (UINT64_C(1) << 20)
 #define DIGEST_BYTES UINT64_C(16) /* a page */
 
-/* CPU */
-/* Of a CPU. Where nothing is ever idle the migration goes on like any other task, and at nice 5 it hardly hurts: with
- * less, LZ4 would not pay at 1 Gbit/s, and raw pages take the guest's CPU for longer. */
+/* CPU. The least share: where nothing is ever idle the migration goes on like any other task, and at nice 5 it hardly
+ * hurts: with less, LZ4 would not pay at 1 Gbit/s, and raw pages take the guest's CPU for longer. */
 #define LEAST_SHARE 0.5
 #define RAISE 0.25 /* CPUs a second, at least */
 #define PRESSURE_HIGH 25.0

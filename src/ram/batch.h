@@ -66,6 +66,14 @@ void batch_reset(struct batch *b, uint32_t pass);
 bool batch_is_empty(const struct batch *b);
 /* Pages that can be looked at and added whatever they turn out to be; 0: it is full, or enough was looked at. */
 uint32_t batch_room(const struct batch *b);
+/* Bytes of the pages in full. */
+static inline size_t batch_raw_size(const struct batch *b) {
+    return (size_t)b->full.pages * RAM_PAGE_SIZE;
+}
+/* The largest result that is of use in their place: a sixteenth smaller, for less would not pay for decoding it. */
+static inline size_t batch_encoded_capacity(const struct batch *b) {
+    return batch_raw_size(b) - batch_raw_size(b) / 16;
+}
 /* Adds a page to a part, in ascending order. */
 void batch_add(struct batch_part *part, uint64_t page);
 

@@ -133,7 +133,7 @@ void choice_resume(struct choice *c, int64_t now);
 
 /* Whether the link is what is waited for. */
 bool choice_link_bound(struct choice *c);
-/* For reports: bytes/s that the link is thought to carry. */
+/* Bytes/s that the link is thought to carry. */
 double choice_link_rate(struct choice *c);
 
 #endif

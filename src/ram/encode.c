@@ -18,15 +18,6 @@ void encoder_free(struct encoder *e) {
     e->rival = NULL;
 }
 
-static size_t raw_size(const struct batch *b) {
-    return (size_t)b->full.pages * RAM_PAGE_SIZE;
-}
-
-/* A result must be at least a sixteenth smaller: less would not pay for decoding it. */
-static size_t capacity_for(size_t raw) {
-    return raw - raw / 16;
-}
-
 static int prepare(struct encoder *e, const struct rung *r, uint8_t **out, size_t size, struct error *err) {
     if (r->codec == CODEC_NONE) {
         return 0;
@@ -43,15 +34,16 @@ static int prepare(struct encoder *e, const struct rung *r, uint8_t **out, size_
 
 /* Compresses into `out`; returns the size of the result, `raw` when it does not shrink. */
 static size_t run(struct encoder *e, const struct rung *r, const struct batch *b, uint8_t *out, struct span *span) {
-    size_t raw = raw_size(b);
+    size_t raw = batch_raw_size(b);
     int64_t begin = clock_now(), cpu = clock_thread_cpu();
-    size_t n = codec_by_id(r->codec)->encode(e->states[r->codec], b->bytes, raw, out, capacity_for(raw), r->level);
+    size_t n =
+        codec_by_id(r->codec)->encode(e->states[r->codec], b->bytes, raw, out, batch_encoded_capacity(b), r->level);
     *span = (struct span){ clock_thread_cpu() - cpu, clock_now() - begin };
     return n > 0 ? n : raw;
 }
 
 static void settle(struct batch *b, const struct rung *r, const uint8_t *out, size_t size) {
-    bool shrunk = size < raw_size(b);
+    bool shrunk = size < batch_raw_size(b);
     b->codec = shrunk ? (uint8_t)r->codec : CODEC_NONE;
     b->payload = shrunk ? out : b->bytes;
     b->payload_size = (uint32_t)size;
@@ -64,7 +56,7 @@ static int compare(struct encoder *e, const struct pick *pick, struct batch *b, 
     }
     struct span span;
     size_t size = run(e, &pick->rival, b, e->rival, &span);
-    if (choice_compared(e->choice, pick, raw_size(b), b->payload_size, size, span.cpu)) {
+    if (choice_compared(e->choice, pick, batch_raw_size(b), b->payload_size, size, span.cpu)) {
         uint8_t *mine = b->encoded;
         b->encoded = e->rival;
         e->rival = mine;
@@ -75,13 +67,13 @@ static int compare(struct encoder *e, const struct pick *pick, struct batch *b, 
 
 bool encode_choose(struct encoder *e, struct batch *b, struct pick *pick) {
     static const struct rung raw = { CODEC_NONE, 0 };
-    settle(b, &raw, b->bytes, raw_size(b));
+    settle(b, &raw, b->bytes, batch_raw_size(b));
     choice_pick(e->choice, e->compression, pick);
     if (pick->use.codec == CODEC_NONE && pick->rival_index < 0 && !pick->device) {
         return false;
     }
     bool bypass = atomic_load_explicit(&e->compression->bypass, memory_order_relaxed);
-    return !bypass || !sample_is_noise(b->bytes, raw_size(b));
+    return !bypass || !sample_is_noise(b->bytes, batch_raw_size(b));
 }
 
 int encode_batch(struct encoder *e, const struct pick *pick, struct batch *b, struct error *err) {
@@ -92,7 +84,7 @@ int encode_batch(struct encoder *e, const struct pick *pick, struct batch *b, st
         struct span span;
         size_t size = run(e, &pick->use, b, b->encoded, &span);
         settle(b, &pick->use, b->encoded, size);
-        choice_encoded(e->choice, pick, raw_size(b), size, span);
+        choice_encoded(e->choice, pick, batch_raw_size(b), size, span);
     }
     return pick->rival_index >= 0 ? compare(e, pick, b, err) : 0;
 }
@@ -101,7 +93,7 @@ void encode_count(struct ram_counters *n, const struct batch *b) {
     if (b->full.pages > 0) {
         count(&n->normal, b->full.pages);
         count(&n->codecs[b->codec].batches, 1);
-        count(&n->codecs[b->codec].in, raw_size(b));
+        count(&n->codecs[b->codec].in, batch_raw_size(b));
         count(&n->codecs[b->codec].out, b->payload_size);
     }
     count(&n->delta_bytes, b->delta_bytes);

@@ -14,7 +14,6 @@
 struct encoder {
     struct choice *choice;                          /* shared by all threads */
     const struct compression_settings *compression; /* likewise */
-    struct ram_counters *counters;
     void *states[CODEC_COUNT];
     uint8_t *rival; /* a second result, while two codecs are compared */
 };

@@ -7,10 +7,6 @@
 
 #define ROOM_PATIENCE (100 * CLOCK_MS)
 
-static size_t raw_size(const struct batch *b) {
-    return (size_t)b->full.pages * RAM_PAGE_SIZE;
-}
-
 static void settle(struct batch *b) {
     const struct accel_job *job = &b->job;
     bool shrunk = job->status == ACCEL_OK;
@@ -18,7 +14,7 @@ static void settle(struct batch *b) {
     b->codec = shrunk ? (uint8_t)job->codec : CODEC_NONE;
     b->device = shrunk ? (uint8_t)(job->device + 1) : 0;
     b->payload = shrunk ? job->out : b->bytes;
-    b->payload_size = (uint32_t)(shrunk ? job->out_size : raw_size(b));
+    b->payload_size = (uint32_t)(shrunk ? job->out_size : batch_raw_size(b));
 }
 
 static void job_done(struct accel_job *job) {
@@ -26,7 +22,7 @@ static void job_done(struct accel_job *job) {
     const struct offload *o = job->opaque;
     settle(b);
     if (!b->refused) {
-        choice_device_done(o->choice, raw_size(b), b->payload_size, b->submitted, clock_now());
+        choice_device_done(o->choice, batch_raw_size(b), b->payload_size, b->submitted, clock_now());
     }
     o->done(o->opaque, b);
 }
@@ -35,8 +31,8 @@ bool offload_batch(const struct offload *o, struct batch *b) {
     bool must = atomic_load_explicit(&o->compression->codec, memory_order_relaxed) == COMPRESSION_ACCEL;
     b->job = (struct accel_job){
         .in = b->bytes,
-        .size = raw_size(b),
-        .capacity = raw_size(b) - raw_size(b) / 16, /* as for a codec: less would not pay */
+        .size = batch_raw_size(b),
+        .capacity = batch_encoded_capacity(b),
         .level = atomic_load_explicit(&o->compression->level[CODEC_DEFLATE], memory_order_relaxed),
         .done = job_done,
         .opaque = (void *)(uintptr_t)o,

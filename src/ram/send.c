@@ -202,7 +202,7 @@ static enum made make_batch(struct send_thread *t, struct batch *b, uint32_t pas
         return MADE_READY;
     }
     struct span span = { clock_thread_cpu() - cpu, clock_now() - begin };
-    choice_gathered(&s->choice, (size_t)b->full.pages * RAM_PAGE_SIZE, span);
+    choice_gathered(&s->choice, batch_raw_size(b), span);
     if (!encode_choose(&t->encoder, b, &pick)) {
         return MADE_READY;
     }
@@ -270,8 +270,8 @@ static int write_batch(struct send_thread *t, struct send_channel *ch, struct ba
     if (batch_write(b, s->config.key, ch->conn, t->head, err) < 0) {
         return -1;
     }
-    choice_written(&s->choice, (size_t)b->full.pages * RAM_PAGE_SIZE, atomic_load(&ch->conn->sent) - sent,
-                   clock_thread_cpu() - writing, atomic_load(&ch->conn->blocked) - blocked, clock_now());
+    choice_written(&s->choice, batch_raw_size(b), atomic_load(&ch->conn->sent) - sent, clock_thread_cpu() - writing,
+                   atomic_load(&ch->conn->blocked) - blocked, clock_now());
     encode_count(&s->counters, b);
     offload_release(&s->offload, b);
     pace(s, cpu);
@@ -372,8 +372,7 @@ static int start_threads(struct ram_send *s, struct error *err) {
         struct send_thread *t = &s->threads[i];
         t->send = s;
         t->index = i;
-        t->encoder =
-            (struct encoder){ .choice = &s->choice, .compression = s->config.compression, .counters = &s->counters };
+        t->encoder = (struct encoder){ .choice = &s->choice, .compression = s->config.compression };
         if (pthread_create(&t->thread, NULL, run_thread, t) != 0) {
             return error_errno(err, ERROR_SYSTEM, "cannot start a sending thread");
         }
@@ -559,8 +558,4 @@ struct ram_counters *ram_send_counters(struct ram_send *s) {
 
 bool ram_send_link_bound(struct ram_send *s) {
     return choice_link_bound(&s->choice);
-}
-
-double ram_send_link_rate(struct ram_send *s) {
-    return choice_link_rate(&s->choice);
 }

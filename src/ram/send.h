@@ -77,7 +77,5 @@ void ram_send_blame(struct ram_send *s, unsigned device);
 struct ram_counters *ram_send_counters(struct ram_send *s);
 /* Whether the link, not the CPU, is what batches wait for now. */
 bool ram_send_link_bound(struct ram_send *s);
-/* Bytes/s that the link is thought to carry. */
-double ram_send_link_rate(struct ram_send *s);
 
 #endif
