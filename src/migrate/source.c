@@ -21,6 +21,7 @@ static int take_faults(struct source *s, struct error *err) {
     if (fault_planned("fail", s->stage)) {
         return error_set(err, ERROR_SYSTEM, "a fault was planned for stage '%s'", s->stage);
     }
+    clock_sleep(fault_value("deaf", s->stage, 0) * CLOCK_MS);
     int64_t until = clock_now() + fault_value("hold", s->stage, 0) * CLOCK_MS;
     while (clock_now() < until) {
         if (source_poll(s, -1, until - clock_now(), err) < 0) {
@@ -173,6 +174,7 @@ static int abort_migration(struct source *s, struct error *cause) {
     if (s->vmm->ops->undo(s->vmm, true, &undo) < 0) {
         log_debug("undo: %s", undo.desc);
     }
+    source_find_cause(s, cause);
     tell_destination(s, cause);
     log_error("%s: %s", s->stage, cause->desc);
     int status = judge_guest(s, cause, &undo);

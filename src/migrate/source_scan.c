@@ -101,7 +101,7 @@ int source_pass_wait(struct source *s, struct error *err) {
         }
     }
     if (finished < 0) {
-        return err->class == ERROR_LINK ? source_find_cause(s, err) : -1;
+        return -1;
     }
     learn(s, s->pass_pages);
     status_note(&s->status, &s->status.remaining, 0);

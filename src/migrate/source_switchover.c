@@ -38,7 +38,6 @@ static int vmm_failed(struct source *s, struct error *err) {
     if (relay_broke(&s->relay)) {
         error_clear(err);
         relay_result(&s->relay, err);
-        source_find_cause(s, err);
     }
     return -1;
 }

@@ -112,16 +112,19 @@ int source_poll(struct source *s, int fd, int64_t timeout_ns, struct error *err)
     return s->link && p[1].revents != 0 ? take_messages(s, err) : 0;
 }
 
-int source_find_cause(struct source *s, struct error *err) {
-    int64_t deadline = clock_now() + CAUSE_PATIENCE;
+void source_find_cause(struct source *s, struct error *err) {
+    if (err->class != ERROR_LINK || s->link == NULL) {
+        return;
+    }
+    int64_t deadline = clock_now() + CAUSE_PATIENCE, left;
     struct error cause = { 0 };
-    while (clock_now() < deadline) {
-        if (source_poll(s, -1, deadline - clock_now(), &cause) < 0) {
+    struct pollfd p = { .fd = link_poll_fd(s->link), .events = POLLIN };
+    while ((left = deadline - clock_now()) > 0) {
+        if (poll(&p, 1, (int)(left / CLOCK_MS) + 1) > 0 && take_messages(s, &cause) < 0) {
             *err = cause;
-            break;
+            return;
         }
     }
-    return -1;
 }
 
 int source_request(struct source *s, json_t *args, struct error *err) {

@@ -100,6 +100,14 @@ static int read_message(struct link *l, struct error *err) {
     return 0;
 }
 
+/* A peer that closed the connection may have said why before: that is there to be read when nothing can be sent. */
+static void read_last_words(struct link *l) {
+    struct error end = { 0 };
+    struct pollfd p = { .fd = l->conn.fd, .events = POLLIN };
+    while (!is_full(l) && poll(&p, 1, 0) > 0 && read_message(l, &end) == 0) {
+    }
+}
+
 #define FULL_INTERVAL (10 * CLOCK_MS)
 
 /* One turn of the thread: a message, a ping, or silence. 1 when told to stop. While nobody takes what came (a VMM that
@@ -128,6 +136,7 @@ static int turn(struct link *l, int64_t *next_ping, int64_t *last_heard, struct 
     if (clock_now() >= *next_ping) {
         *next_ping = clock_now() + PING_INTERVAL;
         if (link_send(l, json_pack("{s:s}", "type", "ping"), err) < 0) {
+            read_last_words(l);
             return -1;
         }
     }

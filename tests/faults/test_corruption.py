@@ -24,6 +24,19 @@ def test_a_batch(make_scene, compression, first):
     scene.check_retry(there if error["stage"] in ("ram-full", "iterate") else None)
 
 
+def test_the_reason_is_told_although_the_link_is_gone(make_scene):
+    """The source looks at nothing while the destination says why it ends, and ends; what it does next fails for want of
+    a connection, and that is not the reason."""
+    scene = make_scene(memory=24 << 20, fill=10)
+    there = scene.spare()
+    migration = scene.migrate(there, {"channels": 1, "downtime-limit": 10000}, fault="corrupt-batch=1,deaf@iterate=2500",
+                              receive_fault="decoder-delay@0=1500")
+    error = scene.check_failed(migration)
+    assert error["class"] == "corrupt", error
+    scene.check_runs_on()
+    scene.check_retry(there)
+
+
 def test_real(make_real):
     scene = make_real()
     there = scene.spare()

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from gwtest import places
+from gwtest.card import Card
 from scene import (PATIENCE, REUSABLE, SERVED, STAGES, TRACKED, TRACKERS, UNBOUND, check_waits_on, processes_of,
                    wait_until, words_of)
 
@@ -75,6 +76,28 @@ def test_at_a_random_moment(make_scene, side, tracker, seed):
     else:
         assert scene.check_failed(migration)["class"] == "link"
         scene.check_runs_on()
+    scene.check_retry(there)
+
+
+@pytest.mark.parametrize("side", ["send", "receive"])
+def test_while_accelerators_have_batches(make_scene, shm, side):
+    """Cards so slow that there are always batches in them; what godwit was to the guest ends with it all the same."""
+    scene = make_scene(load=BUSY, memory=96 << 20)
+    there = scene.spare()
+    with Card(shm, "a", rate=20 << 20) as card, Card(shm, "b", rate=20 << 20) as far:
+        migration = scene.migrate(there, {"compression": "qat", "accel-devices": card.device},
+                                  receive_settings={"accel-devices": far.device})
+        migration.send.wait_event(event="stage", stage="ram-full")
+        time.sleep(0.5)
+        assert migration.send.alive(), "it was over before it could be killed"
+        getattr(migration, side).kill()
+        if side == "send":
+            check_guardian(scene, migration)
+            assert migration.receive.wait(PATIENCE).code == 1
+        else:
+            assert scene.check_failed(migration)["class"] == "link"
+            scene.check_runs_on()
+        assert card.close()["jobs"] > 0
     scene.check_retry(there)
 
 
