@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Holds threads of another process back for a part of the time: the vCPUs of a guest that writes faster than the link
+ * carries.
+ *
+ * Two actuators behind one ops table (throttle_ops.h):
+ *   duty   ptrace: all threads are stopped together for a part of each period. When we end, however we end, the kernel
+ *          lets them go: nothing has to be undone.
+ *   quota  the CPU bandwidth of the cgroups (v2 cpu.max, v1 cpu.cfs_quota_us) that hold the threads and nothing else.
+ *          It outlives us, so whoever throttles tells an undoer first what to write back (throttle_note_fn).
+ */
+#ifndef GODWIT_ATTACH_THROTTLE_H
+#define GODWIT_ATTACH_THROTTLE_H
+
+#include "base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define THROTTLE_MOST 99 /* percent */
+
+enum throttle_kind { THROTTLE_AUTO, THROTTLE_DUTY, THROTTLE_QUOTA };
+
+struct throttle;
+
+/* Called before a file is changed for the first time: writing `text` to `path` puts it back. -1 refuses the change. */
+typedef int throttle_note_fn(void *opaque, const char *path, const char *text, struct error *err);
+
+struct throttle_config {
+    pid_t pid;               /* whose threads */
+    enum throttle_kind kind; /* THROTTLE_AUTO is duty: it fails safe */
+    const char *root;        /* before /proc and /sys; "" but for tests */
+    throttle_note_fn *note;  /* NULL: nobody undoes a quota; it is then refused */
+    void *opaque;
+};
+
+/* Looks whether these threads can be throttled; changes nothing yet. NULL on error, which says why not. */
+struct throttle *throttle_open(const struct throttle_config *config, const pid_t *threads, size_t count,
+                               struct error *err);
+
+/* From now on the threads get 100 - percent of the time. 0 lets them go at once: when this returns none of them is held.
+ * Up to THROTTLE_MOST. -1: it is not so, and none is held. */
+int throttle_set(struct throttle *t, unsigned percent, struct error *err);
+
+/* An actuator that failed behind the caller's back (a debugger came, a thread ended): -1 with the reason; no thread is
+ * held then. */
+int throttle_check(struct throttle *t, struct error *err);
+
+/* Never THROTTLE_AUTO. */
+enum throttle_kind throttle_kind(const struct throttle *t);
+const char *throttle_kind_name(enum throttle_kind kind);
+/* ns that the threads were held in all, the mean over the threads. Of a quota: percent times time. */
+int64_t throttle_held_ns(struct throttle *t);
+
+/* Lets go, puts every file back. NULL is allowed. */
+void throttle_close(struct throttle *t);
+
+#endif
