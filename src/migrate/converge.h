@@ -55,7 +55,7 @@ struct converge_input {
 
     unsigned throttle; /* percent in force since the last decision; 0 also when it can't be had */
     bool can_throttle;
-    int64_t overhead;  /* ns that the guest will stand still besides the sending of RAM: stop, scan, device state, run */
+    int64_t overhead; /* ns that the guest will stand still besides the sending of RAM: stop, scan, device state, run */
 };
 
 enum converge_action {

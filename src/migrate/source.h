@@ -3,6 +3,7 @@
 #ifndef GODWIT_MIGRATE_SOURCE_H
 #define GODWIT_MIGRATE_SOURCE_H
 
+#include "attach/throttle.h"
 #include "attach/tracker.h"
 #include "base/error.h"
 #include "base/limit.h"
@@ -10,8 +11,10 @@
 #include "host/pace.h"
 #include "host/waiting.h"
 #include "migrate/control.h"
+#include "migrate/converge.h"
 #include "migrate/devices.h"
 #include "migrate/events.h"
+#include "migrate/forecast.h"
 #include "migrate/guardian.h"
 #include "migrate/params.h"
 #include "migrate/plan.h"
@@ -80,11 +83,24 @@ struct source {
     json_t *rejections;      /* array: what the destination could not place, not yet marked (source_rejected.c) */
     unsigned rejected_count; /* batches, in all */
     int64_t scanned_at;      /* clock_now() of the last scan */
-    double pages_per_second; /* that passes get done; 0: not known */
-    uint64_t sent_before;    /* bytes on the wire at the start of the pass */
-    int64_t pass_started;
-    uint64_t pass_pages; /* dirty ones at its start */
-    int64_t scan_time;   /* ns that the last scan took */
+    int64_t looked_at;       /* the same, samples within a pass included */
+    uint64_t dirty_pages;    /* that the last look found, ... */
+    int64_t dirty_interval;  /* ... written in so many ns */
+    struct pass_start {      /* of the running or last pass */
+        uint64_t pages;      /* dirty */
+        uint64_t sent_pages; /* by all passes before */
+        int64_t at;
+        uint64_t transferred, queued; /* bytes that the sockets had taken, and that the peer had not acknowledged */
+    } pass;
+
+    /* Convergence (source_converge.c). */
+    struct forecast forecast;
+    struct converge_state converge;
+    struct throttle *throttle; /* NULL: the guest can't be held back */
+    unsigned throttled;        /* percent in force */
+    int64_t decided_at;        /* clock_now() of the last decision within a pass */
+    _Atomic bool force;        /* somebody wants the switchover now */
+    bool force_offered;
 
     /* The switchover. */
     struct relay relay;
@@ -134,8 +150,8 @@ int source_poll(struct source *s, int fd, int64_t timeout_ns, struct error *err)
 int source_request(struct source *s, json_t *args, struct error *err);
 /* Waits for the reply to it: a new reference in *reply (may be NULL when nobody wants it). */
 int source_await(struct source *s, int64_t timeout_ns, json_t **reply, struct error *err);
-/* A broken link or channel may be a symptom: puts what the destination said before into `err`, when it is there or comes
- * soon. For a migration that has failed already. */
+/* A broken link or channel may be a symptom: puts what the destination said before into `err`, when it is there or
+ * comes soon. For a migration that has failed already. */
 void source_find_cause(struct source *s, struct error *err);
 uint64_t source_transferred(struct source *s);
 
@@ -144,8 +160,26 @@ int source_note_rejection(struct source *s, json_t *message, struct error *err);
 /* Between passes: marks those pages as dirty, so that the next pass sends them in full. Returns how many batches. */
 size_t source_mark_rejections(struct source *s);
 
-/* source_scan.c: marks what the guest wrote since the last scan as dirty, and protects it again. */
+/* source_scan.c: between passes, marks what the guest wrote since the last scan as dirty, and protects it again. */
 int source_scan(struct source *s, struct error *err);
+/* Within a pass: the same, but what it finds is for the next pass. */
+int source_sample(struct source *s, struct error *err);
+
+/* source_converge.c. Finds out whether the guest can be held back; that it can't is only warned of. */
+void source_converge_open(struct source *s);
+/* Behind a pass and its scan: what to do now. -1 when the migration must end. */
+int source_converge_decide(struct source *s, struct converge_decision *d, struct error *err);
+/* Within a pass, as often as one likes: samples, and holds the guest back more or less, when it is time to. */
+int source_converge_within(struct source *s, struct error *err);
+/* ns until it is time to. */
+int64_t source_converge_wait(struct source *s);
+/* The guest stands still: nothing holds its threads any more. */
+void source_converge_release(struct source *s);
+/* The same, and for good. */
+void source_converge_close(struct source *s);
+
+/* source_pass.c: bytes on their way. */
+uint64_t source_queued(const struct source *s);
 /* Sends all dirty pages: starts a pass and waits for its end. Scan, then drain, come before it. */
 int source_pass(struct source *s, struct error *err);
 /* The same in two halves. */

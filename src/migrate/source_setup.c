@@ -209,6 +209,7 @@ int source_attach(struct source *s, struct error *err) {
         open_sender(s, err) < 0) {
         return -1;
     }
+    source_converge_open(s);
     /* Looking for stale pages in a large preallocated file takes the destination its time. */
     return source_await(s, 10 * REPLY_TIMEOUT, NULL, err);
 }

@@ -71,6 +71,7 @@ int source_stop(struct source *s, struct error *err) {
         return vmm_failed(s, err);
     }
     note_time(s, &s->status.times.stop, begin);
+    source_converge_release(s);
     return 0;
 }
 

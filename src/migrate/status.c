@@ -10,7 +10,7 @@
 void status_init(struct status *s) {
     *s = (struct status){ .state = "setup", .stage = "connect", .started = clock_now() };
     pthread_mutex_init(&s->lock, NULL);
-    s->times = (struct status_times){ STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN,
+    s->times = (struct status_times){ STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN,
                                       STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN };
 }
 
@@ -82,11 +82,16 @@ static json_t *query_locked(struct status *s) {
     int64_t total = s->times.total != STATUS_UNKNOWN ? s->times.total : clock_now() - s->started;
     set_ms(object, "total-time", total);
     set_ms(object, "setup-time", s->times.setup);
+    set_ms(object, "expected-downtime", s->times.expected);
     set_ms(object, "downtime", s->times.downtime);
     json_object_set_new(object, "ram", ram_json(s));
     json_object_set_new(object, "codecs", codecs_json(s->counters));
-    json_object_set_new(object, "throttle",
-                        json_pack("{s:s, s:i, s:i}", "policy", "none", "max-percent", 0, "time", 0));
+    if (s->throttle.policy != NULL) {
+        json_object_set_new(object, "cpu-throttle-percentage", json_integer(s->throttle.percent));
+        json_object_set_new(object, "throttle",
+                            json_pack("{s:s, s:i, s:f}", "policy", s->throttle.policy, "max-percent",
+                                      (int)s->throttle.most, "time", (double)s->throttle.held / 1e6));
+    }
     if (s->planned) {
         json_object_set_new(object, "plan",
                             json_pack("{s:i, s:f, s:I, s:I}", "compress-threads", (int)s->plan.compress_threads,

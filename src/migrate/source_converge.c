@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Convergence (converge.h) on this side: what is measured for it, and what its decisions do. */
+#include "migrate/source.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "migrate/converge_json.h"
+
+#include <stdlib.h>
+
+#define SAMPLE_INTERVAL (50 * CLOCK_MS)
+/* Without samples of what the guest writes: only timeouts, and an operator who forces the end. */
+#define WATCH_INTERVAL (250 * CLOCK_MS)
+/* From the decision to stop until the guest stands still. */
+#define STOP_S 0.01
+/* A scan costs the guest a fault for each page that it writes again: no more than this part of the time is scanned. */
+#define SCAN_SHARE 20
+
+static struct converge_config config_of(struct source *s) {
+    pthread_mutex_lock(&s->params_lock);
+    const int64_t *value = s->params.value;
+    struct converge_config c = {
+        .policy = (enum converge_policy)value[PARAM_THROTTLE_POLICY],
+        .trigger_threshold = (unsigned)value[PARAM_THROTTLE_TRIGGER_THRESHOLD],
+        .initial = (unsigned)value[PARAM_CPU_THROTTLE_INITIAL],
+        .increment = (unsigned)value[PARAM_CPU_THROTTLE_INCREMENT],
+        .max = (unsigned)value[PARAM_MAX_CPU_THROTTLE],
+        .downtime_limit = value[PARAM_DOWNTIME_LIMIT] * CLOCK_MS,
+        .completion_timeout = value[PARAM_COMPLETION_TIMEOUT] * CLOCK_S,
+        .progress_timeout = value[PARAM_PROGRESS_TIMEOUT] * CLOCK_S,
+        .timeout_action = (enum converge_timeout)value[PARAM_TIMEOUT_ACTION],
+        .force = atomic_load(&s->force),
+    };
+    pthread_mutex_unlock(&s->params_lock);
+    return c;
+}
+
+static int note_for_guardian(void *opaque, const char *path, const char *text, struct error *err) {
+    struct source *s = opaque;
+    return guardian_note_text(&s->guardian, path, text, err);
+}
+
+void source_converge_open(struct source *s) {
+    struct error why = { 0 };
+    pid_t *threads = NULL;
+    size_t count = 0;
+    forecast_init(&s->forecast);
+    pthread_mutex_lock(&s->params_lock);
+    struct throttle_config config = { .pid = s->vmm->pid,
+                                      .kind = (enum throttle_kind)s->params.value[PARAM_THROTTLE_ACTUATOR],
+                                      .root = "",
+                                      .note = note_for_guardian,
+                                      .opaque = s };
+    pthread_mutex_unlock(&s->params_lock);
+    if (s->vmm->ops->cpu_threads(s->vmm, &threads, &count, &why) == 0) {
+        s->throttle = throttle_open(&config, threads, count, &why);
+    }
+    free(threads);
+    if (s->throttle == NULL) {
+        log_warning("the guest can't be held back: %s", why.desc);
+        events_emit(&s->events, "throttle", json_pack("{s:i, s:s}", "percent", 0, "reason", why.desc));
+    }
+}
+
+static void note_throttle(struct source *s, unsigned percent) {
+    pthread_mutex_lock(&s->status.lock);
+    s->status.throttle.percent = percent;
+    s->status.throttle.most = percent > s->status.throttle.most ? percent : s->status.throttle.most;
+    s->status.throttle.held = s->throttle != NULL ? throttle_held_ns(s->throttle) : s->status.throttle.held;
+    pthread_mutex_unlock(&s->status.lock);
+}
+
+/* An actuator that does not work any more is no reason to end: without it the policy is "none". */
+static void drop_throttle(struct source *s, const struct error *why) {
+    log_warning("the guest can't be held back any more: %s", why->desc);
+    events_emit(&s->events, "throttle", json_pack("{s:i, s:s}", "percent", 0, "reason", why->desc));
+    note_throttle(s, 0);
+    throttle_close(s->throttle);
+    s->throttle = NULL;
+    s->throttled = 0;
+}
+
+static void apply_throttle(struct source *s, unsigned percent, const char *reason) {
+    struct error why = { 0 };
+    if (s->throttle == NULL) {
+        return;
+    }
+    if (throttle_check(s->throttle, &why) < 0 ||
+        (percent != s->throttled && throttle_set(s->throttle, percent, &why) < 0)) {
+        drop_throttle(s, &why);
+        return;
+    }
+    if (percent != s->throttled) {
+        log_debug("throttle %u %%: %s", percent, reason);
+        events_emit(&s->events, "throttle", json_pack("{s:i, s:s}", "percent", (int)percent, "reason", reason));
+    }
+    s->throttled = percent;
+    note_throttle(s, percent);
+}
+
+void source_converge_release(struct source *s) {
+    apply_throttle(s, 0, "the switchover");
+}
+
+void source_converge_close(struct source *s) {
+    if (s->throttle != NULL) {
+        note_throttle(s, 0);
+    }
+    throttle_close(s->throttle);
+    s->throttle = NULL;
+}
+
+/* Bytes/s on the wire at which pages are really sent: the link's, or less where a CPU is what they wait for. */
+static double sending_rate(const struct forecast *f) {
+    double by_cpu = f->page_ns > 0 ? f->ratio * RAM_PAGE_SIZE * 1e9 / f->page_ns : 0;
+    return by_cpu > 0 && (by_cpu < f->wire_rate || f->wire_rate <= 0) ? by_cpu : f->wire_rate;
+}
+
+static struct converge_input measure(struct source *s, bool pass_ended, bool sampled) {
+    const struct forecast *f = &s->forecast;
+    uint64_t done = atomic_load(&ram_send_counters(s->send)->done);
+    uint64_t left = pass_ended ? s->status.remaining / RAM_PAGE_SIZE : s->pass.pages > done ? s->pass.pages - done : 0;
+    struct converge_input in = {
+        .now = clock_now(),
+        .started = s->status.started,
+        .ram = s->status.ram_total,
+        .remaining = (left + (pass_ended ? 0 : ram_written_pages(&s->ram))) * RAM_PAGE_SIZE,
+        .wire_rate = sending_rate(f),
+        .ratio = f->ratio,
+        .dirty_rate = sampled && s->dirty_interval > 0
+                          ? (double)s->dirty_pages * RAM_PAGE_SIZE * 1e9 / (double)s->dirty_interval
+                          : -1,
+        .dirty_interval = s->dirty_interval,
+        .pass = ram_send_pass(s->send),
+        .pass_ended = pass_ended,
+        .pass_sent = s->pass.pages * RAM_PAGE_SIZE,
+        .pass_dirtied = s->status.remaining,
+        .pass_time = s->scanned_at - s->pass.at,
+        .throttle = s->throttled,
+        .can_throttle = s->throttle != NULL,
+        .overhead = forecast_overhead(f),
+    };
+    if (f->wire_rate > 0) {
+        /* What is on its way, and what the guest still writes until it stands still. */
+        double growth = in.dirty_rate > 0 ? in.dirty_rate * STOP_S * in.ratio : 0;
+        in.overhead += (int64_t)(((double)source_queued(s) + growth) * 1e9 / f->wire_rate);
+    }
+    return in;
+}
+
+static int give_up(const struct converge_decision *d, struct error *err) {
+    return error_set(err, ERROR_TIMEOUT,
+                     "%s: --set throttle-policy=rate holds the guest back until it ends, timeout-action=force switches "
+                     "over however long that takes",
+                     d->reason);
+}
+
+static int decide(struct source *s, bool pass_ended, bool sampled, struct converge_decision *d, struct error *err) {
+    struct converge_config config = config_of(s);
+    struct converge_input in = measure(s, pass_ended, sampled);
+    converge_step(&config, &in, &s->converge, d);
+    json_t *fields = converge_input_json(&in);
+    json_object_set_new(fields, "action", json_string(converge_action_name(d->action)));
+    json_object_set_new(fields, "throttle-next", json_integer(d->throttle));
+    json_object_set_new(fields, "downtime", json_real(d->downtime == INT64_MAX ? -1 : (double)d->downtime / 1e6));
+    events_emit(&s->events, "converge", fields);
+    if (d->downtime != INT64_MAX) {
+        status_note_time(&s->status, &s->status.times.expected, d->downtime);
+    }
+    if (d->action == CONVERGE_GIVE_UP) {
+        return give_up(d, err);
+    }
+    if (d->offer_force && !s->force_offered) {
+        s->force_offered = true;
+        log_warning("%s: 'migrate-force-switchover' on --control stops the guest now, for about %.1f s", d->reason,
+                    d->downtime == INT64_MAX ? -1 : (double)d->downtime / 1e9);
+        events_emit(&s->events, "offer", json_pack("{s:s}", "reason", d->reason));
+    }
+    bool ends = d->action == CONVERGE_STOP || d->action == CONVERGE_FORCE;
+    if (!ends) {
+        apply_throttle(s, d->throttle, d->reason);
+    }
+    return 0;
+}
+
+int source_converge_decide(struct source *s, struct converge_decision *d, struct error *err) {
+    return decide(s, true, true, d, err);
+}
+
+/* In pass 1 everything goes anyway: what is written meanwhile says little, and protecting it costs the guest faults. */
+static bool samples(struct source *s) {
+    pthread_mutex_lock(&s->params_lock);
+    bool rate = s->params.value[PARAM_THROTTLE_POLICY] == CONVERGE_RATE;
+    pthread_mutex_unlock(&s->params_lock);
+    return rate && s->throttle != NULL && s->stopped_at == 0 && ram_send_pass(s->send) > 1;
+}
+
+static int64_t interval(struct source *s) {
+    int64_t least = SCAN_SHARE * s->forecast.scan;
+    return !samples(s) ? WATCH_INTERVAL : least > SAMPLE_INTERVAL ? least : SAMPLE_INTERVAL;
+}
+
+int64_t source_converge_wait(struct source *s) {
+    int64_t since = s->looked_at > s->decided_at ? s->looked_at : s->decided_at;
+    int64_t left = since + interval(s) - clock_now();
+    return left > 0 ? left : 0;
+}
+
+int source_converge_within(struct source *s, struct error *err) {
+    if (s->stopped_at != 0 || source_converge_wait(s) > 0) {
+        return 0;
+    }
+    bool sampled = samples(s);
+    if (sampled && source_sample(s, err) < 0) {
+        return -1;
+    }
+    s->decided_at = clock_now();
+    struct converge_decision d;
+    return decide(s, false, sampled, &d, err);
+}
