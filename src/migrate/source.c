@@ -102,6 +102,7 @@ static void release_rest(struct source *s) {
     ram_free(&s->ram);
     json_decref(s->reply);
     json_decref(s->rejections);
+    json_decref(s->converge_config);
     events_close(&s->events);
     if (s->cancel_fd >= 0) {
         close(s->cancel_fd);

@@ -155,15 +155,26 @@ static int give_up(const struct converge_decision *d, struct error *err) {
                      d->reason);
 }
 
+/* Whoever puts the events through the function again needs the parameters too: at first, and when one has changed. */
+static void tell_config(struct source *s, const struct converge_config *config) {
+    json_t *json = converge_config_json(config);
+    if (s->converge_config == NULL || !json_equal(json, s->converge_config)) {
+        json_decref(s->converge_config);
+        s->converge_config = json_incref(json);
+        events_emit(&s->events, "converge-config", json_incref(json));
+        pthread_mutex_lock(&s->status.lock);
+        s->status.throttle.policy = converge_policy_name(config->policy);
+        pthread_mutex_unlock(&s->status.lock);
+    }
+    json_decref(json);
+}
+
 static int decide(struct source *s, bool pass_ended, bool sampled, struct converge_decision *d, struct error *err) {
     struct converge_config config = config_of(s);
     struct converge_input in = measure(s, pass_ended, sampled);
     converge_step(&config, &in, &s->converge, d);
-    json_t *fields = converge_input_json(&in);
-    json_object_set_new(fields, "action", json_string(converge_action_name(d->action)));
-    json_object_set_new(fields, "throttle-next", json_integer(d->throttle));
-    json_object_set_new(fields, "downtime", json_real(d->downtime == INT64_MAX ? -1 : (double)d->downtime / 1e6));
-    events_emit(&s->events, "converge", fields);
+    tell_config(s, &config);
+    events_emit(&s->events, "converge", converge_input_json(&in, d));
     if (d->downtime != INT64_MAX) {
         status_note_time(&s->status, &s->status.times.expected, d->downtime);
     }
