@@ -366,7 +366,7 @@ static void stay_on_one_cpu(void) {
     }
     done = true;
     int skip = job != NULL ? atoi(job) % CPU_COUNT(&allowed) : 0;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         if (CPU_ISSET(cpu, &allowed) && skip-- == 0) {
             CPU_SET(cpu, &one);
             sched_setaffinity(0, sizeof(one), &one);
