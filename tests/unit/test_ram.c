@@ -4,6 +4,7 @@
 #include "ram/zero.h"
 #include "rig.h"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 static const uint64_t block_pages[] = { 700, 1, 513, 65 };
