@@ -317,7 +317,7 @@ struct ram_receive *ram_receive_open(struct ram *ram, const struct ram_receive_c
 static int check_ended(struct ram_receive *r, uint32_t pass, struct error *err) {
     for (unsigned i = 0; i < r->config.channels; i++) {
         if (r->channels[i].ended && order_placed_by(&r->order, i) < pass) {
-            return error_set(err, ERROR_PEER, "the source closed RAM channel %u before the end of a pass", i);
+            return error_set(err, ERROR_LINK, "the source closed RAM channel %u before the end of a pass", i);
         }
     }
     return 0;

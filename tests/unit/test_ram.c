@@ -283,7 +283,7 @@ static void a_channel_that_is_closed_early_is_reported(void **state) {
     open_rig(&r, 2, 16, CODEC_NONE);
     pass_and_compare(&r);
     shutdown(r.to[1].fd, SHUT_WR);
-    assert_refused(rig_wait_received(&r, r.pass + 1, &err), &err, ERROR_PEER, "channel 1");
+    assert_refused(rig_wait_received(&r, r.pass + 1, &err), &err, ERROR_LINK, "channel 1");
     error_clear(&err);
     assert_ok(rig_wait_received(&r, r.pass, &err) == 0, &err);
     rig_close(&r);
