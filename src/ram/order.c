@@ -59,6 +59,11 @@ uint32_t order_placed(struct order *o) {
     return least_placed(o);
 }
 
+uint32_t order_placed_by(struct order *o, unsigned channel) {
+    LOCK_GUARD(&o->lock);
+    return o->placed[channel];
+}
+
 void order_break(struct order *o) {
     LOCK_GUARD(&o->lock);
     o->broken = true;

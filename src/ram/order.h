@@ -33,6 +33,8 @@ int order_enter(struct order *o, unsigned channel, uint32_t pass, struct error *
 int order_leave(struct order *o, unsigned channel, uint32_t pass, struct error *err);
 /* The last pass that all channels have placed in full. */
 uint32_t order_placed(struct order *o);
+/* The last pass that this channel has brought whole. */
+uint32_t order_placed_by(struct order *o, unsigned channel);
 /* Ends all waits with an error. */
 void order_break(struct order *o);
 

@@ -312,6 +312,17 @@ struct ram_receive *ram_receive_open(struct ram *ram, const struct ram_receive_c
     return r;
 }
 
+/* With the lock: whether a channel was closed that still owes something of the pass. A peer that does so and lives on
+ * would be waited for without end. */
+static int check_ended(struct ram_receive *r, uint32_t pass, struct error *err) {
+    for (unsigned i = 0; i < r->config.channels; i++) {
+        if (r->channels[i].ended && order_placed_by(&r->order, i) < pass) {
+            return error_set(err, ERROR_LINK, "the source closed RAM channel %u before the end of a pass", i);
+        }
+    }
+    return 0;
+}
+
 int ram_receive_poll(struct ram_receive *r, uint32_t pass, struct error *err) {
     eventfd_t drained;
     eventfd_read(r->event_fd, &drained);
@@ -319,7 +330,7 @@ int ram_receive_poll(struct ram_receive *r, uint32_t pass, struct error *err) {
     if (error_is_set(&r->failure)) {
         return error_set(err, r->failure.class, "%s", r->failure.desc);
     }
-    return order_placed(&r->order) >= pass;
+    return order_placed(&r->order) >= pass ? 1 : check_ended(r, pass, err);
 }
 
 int ram_receive_poll_fd(const struct ram_receive *r) {

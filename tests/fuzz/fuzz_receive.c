@@ -21,14 +21,17 @@
 
 #define BLOCKS 2
 #define BATCH 4u
-#define STREAM_MAX ((size_t)96 << 10) /* it fits into the socket's buffer */
+#define STREAM_MAX ((size_t)96 << 10) /* it fits into the socket's buffer, with the tail */
+/* At the end: no frame begins with zeros, so the receiver fails there at the latest, however much of them a frame that
+ * came before takes for its payload. */
+#define TAIL (FRAME_HEADER_SIZE + FRAME_MAX_PAGES * FRAME_RUN_SIZE + BATCH * FRAME_PAGE_SIZE + FRAME_HEADER_SIZE)
 #define RUNS_MAX 8
 
 #define PAGES 12
 static const uint64_t block_pages[BLOCKS] = { PAGES, 5 };
 
 struct stream {
-    uint8_t data[STREAM_MAX + FRAME_HEADER_SIZE];
+    uint8_t data[STREAM_MAX + TAIL];
     size_t size;
 };
 
@@ -316,9 +319,8 @@ static void make_stream(struct stream *s, struct input *in) {
         in->data += n;
         in->size -= n;
     }
-    /* the end: no frame begins like this, so the receiver fails here at the latest */
-    memset(s->data + s->size, 0, FRAME_HEADER_SIZE);
-    s->size += FRAME_HEADER_SIZE;
+    memset(s->data + s->size, 0, TAIL);
+    s->size += TAIL;
 }
 
 static void run_receiver(struct ram *ram, const struct stream *s) {
@@ -364,7 +366,7 @@ static void stay_on_one_cpu(void) {
     }
     done = true;
     int skip = job != NULL ? atoi(job) % CPU_COUNT(&allowed) : 0;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         if (CPU_ISSET(cpu, &allowed) && skip-- == 0) {
             CPU_SET(cpu, &one);
             sched_setaffinity(0, sizeof(one), &one);

@@ -4,6 +4,7 @@
 #include "ram/zero.h"
 #include "rig.h"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 static const uint64_t block_pages[] = { 700, 1, 513, 65 };
@@ -274,6 +275,20 @@ static void a_broken_channel_is_reported(void **state) {
     rig_close(&r);
 }
 
+/* Its end lies between frames, so that nothing is broken: whoever waits for a pass must not wait for ever. */
+static void a_channel_that_is_closed_early_is_reported(void **state) {
+    (void)state;
+    struct rig r;
+    struct error err = { 0 };
+    open_rig(&r, 2, 16, CODEC_NONE);
+    pass_and_compare(&r);
+    shutdown(r.to[1].fd, SHUT_WR);
+    assert_refused(rig_wait_received(&r, r.pass + 1, &err), &err, ERROR_LINK, "channel 1");
+    error_clear(&err);
+    assert_ok(rig_wait_received(&r, r.pass, &err) == 0, &err);
+    rig_close(&r);
+}
+
 /* The file turns out to be shorter than the guest's memory. */
 static void an_unreadable_source_is_reported(void **state) {
     (void)state;
@@ -321,6 +336,7 @@ int main(void) {
         cmocka_unit_test(more_zero_runs_than_a_frame_holds),
         cmocka_unit_test(a_corrupted_batch_is_refused),
         cmocka_unit_test(a_broken_channel_is_reported),
+        cmocka_unit_test(a_channel_that_is_closed_early_is_reported),
         cmocka_unit_test(an_unreadable_source_is_reported),
         cmocka_unit_test(closing_without_a_pass),
         cmocka_unit_test(zero_pages_are_told),
