@@ -122,6 +122,9 @@ struct converge_state {
         int64_t changed_at;        /* when the throttle was changed last */
         bool calm, alarmed;        /* the guest is found to write little, or more than it did ... */
         int64_t calm_since, alarmed_since; /* ... since then */
+        bool lulled, burst_seen;           /* running freely: it is calm; it was not at some time */
+        int64_t lulled_since;              /* since when it is as `lulled` says */
+        double lull_s;                     /* how long it was calm between the last two bursts; 0: not known */
         int64_t calm_needed;               /* ns of calm before the guest is let go; 0: as at first */
         int64_t released_at;               /* when it was last let go; 0: never */
         double released_remaining;         /* bytes that remained then */

@@ -53,6 +53,8 @@
 #define PATIENCE 4.0       /* times as long as it takes with the throttle, and */
 #define PATIENCE_S 2.0     /* so much more */
 #define FORECAST_PASSES 30 /* each at least the drain of disks and a scan */
+#define LULL_USE 0.9       /* of a lull's time is there to be used, */
+#define LULL_PASSES 5      /* that do not shrink until one of them lies in it: waiting longer is no use */
 #define SHRINKS 0.9        /* of the pass before: more is no progress */
 
 /* When holding it back is given up: it is not the guest's CPUs that write. */
@@ -237,12 +239,32 @@ static void correct(const struct converge_config *config, const struct converge_
     }
 }
 
+/* While it runs: how long it was calm between two bursts, the last time. */
+static void note_lull(const struct converge_input *in, struct converge_rate_state *s) {
+    bool calm = in->dirty_rate < CALM * converge_link_rate(in);
+    if (in->dirty_interval > SHORT_SAMPLE || calm == s->lulled) {
+        return;
+    }
+    if (!calm && s->burst_seen) {
+        s->lull_s = converge_seconds(in->now - s->lulled_since);
+    }
+    s->burst_seen |= !calm;
+    s->lulled = calm;
+    s->lulled_since = in->now;
+}
+
+/* Whether all that it writes to goes over within a lull: then the next one does, and nothing is lost by waiting. */
+static bool lull_will_do(const struct converge_input *in, const struct converge_rate_state *s) {
+    double most = greater((double)in->remaining, s->long_bytes);
+    return s->stalls < LULL_PASSES && most < s->lull_s * LULL_USE * converge_link_rate(in);
+}
+
 /* While it runs, within a pass: held back when it writes clearly more than when it was let run, and too much. Not in
  * pass 1, which has to be made anyhow. */
 static void watch(const struct converge_config *config, const struct converge_input *in, struct converge_rate_state *s,
                   struct converge_advice *advice) {
     bool alarm = in->pass > 1 && !in->pass_ended && s->free_rate > ALARM * s->judged_rate && in->now >= s->retry_at &&
-                 !may_run(config, in, s);
+                 !lull_will_do(in, s) && !may_run(config, in, s);
     if (lasts(alarm, &s->alarmed, &s->alarmed_since, in->now, ALARM_FOR)) {
         hold(config, in, s, advice, "the guest writes more than before");
     }
@@ -267,7 +289,7 @@ static void judge_free(const struct converge_config *config, const struct conver
                        struct converge_rate_state *s, struct converge_advice *advice, bool shrunk) {
     s->stalls = shrunk ? 0 : s->stalls + 1;
     s->judged_rate = s->free_rate;
-    if (in->now < s->retry_at) {
+    if (in->now < s->retry_at || lull_will_do(in, s)) {
         return;
     }
     if (s->stalls >= 2) {
@@ -304,6 +326,7 @@ void converge_rate(const struct converge_config *config, const struct converge_i
     if (sampled && s->holding) {
         correct(config, in, s, advice);
     } else if (sampled) {
+        note_lull(in, s);
         watch(config, in, s, advice);
     }
     if (in->pass_ended) {

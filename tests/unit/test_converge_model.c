@@ -22,6 +22,7 @@ static const struct model_guest guests[] = {
     { "zipf", MODEL_ZIPF, 1024 * MIB, 1000 * MB },
     { "sweep", MODEL_SWEEP, 1536 * MIB, 300 * MB },
     { "bursts", MODEL_UNIFORM, 512 * MIB, 1500 * MB, .on = 2, .off = 5 },
+    { "lulls", MODEL_UNIFORM, 512 * MIB, 1500 * MB, .on = 3, .off = 3 },
     { "growing", MODEL_GROWING, 64 * MIB, 400 * MB, .growth = 20 * MB },
 };
 #define HARD 3
