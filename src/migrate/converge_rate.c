@@ -29,6 +29,7 @@
 #include "base/clock.h"
 
 #include <math.h>
+#include <stddef.h>
 
 #define SHARE 0.15 /* of the link, for what the guest writes while it is held back */
 #define CALM 0.6   /* of the link: a guest that would write less when it ran freely is let go */
@@ -50,12 +51,14 @@
 #define ALARM 1.5 /* times as fast as it was when it was let run */
 
 /* When the guest is let run. */
-#define PATIENCE 4.0       /* times as long as it takes with the throttle, and */
-#define PATIENCE_S 2.0     /* so much more */
-#define FORECAST_PASSES 30 /* each at least the drain of disks and a scan */
-#define LULL_USE 0.9       /* of a lull's time is there to be used, */
-#define LULL_PASSES 5      /* that do not shrink until one of them lies in it: waiting longer is no use */
-#define SHRINKS 0.9        /* of the pass before: more is no progress */
+#define FALLING 0.5                  /* of the link's rate: what remains falls fast enough by itself, */
+#define FALLING_FOR (200 * CLOCK_MS) /* measured over so long */
+#define PATIENCE 4.0                 /* times as long as it takes with the throttle, and */
+#define PATIENCE_S 2.0               /* so much more */
+#define FORECAST_PASSES 30           /* each at least the drain of disks and a scan */
+#define LULL_USE 0.9                 /* of a lull's time is there to be used, */
+#define LULL_PASSES 5                /* that do not shrink until one of them lies in it: waiting longer is no use */
+#define SHRINKS 0.9                  /* of the pass before: more is no progress */
 
 /* When holding it back is given up: it is not the guest's CPUs that write. */
 #define FUTILE_PASSES 3
@@ -192,6 +195,7 @@ static void weigh_relapse(const struct converge_input *in, struct converge_rate_
 static void hold(const struct converge_config *config, const struct converge_input *in, struct converge_rate_state *s,
                  struct converge_advice *advice, const char *reason) {
     weigh_relapse(in, s);
+    s->due = NULL;
     s->holding = s->pass_held = true;
     s->calm = s->alarmed = false;
     s->futile = s->stalls = 0;
@@ -284,6 +288,33 @@ static void judge_hold(const struct converge_config *config, const struct conver
     advice->offer_force = true;
 }
 
+/* What is due waits while what remains falls fast enough by itself, and samples tell. */
+static void put_off(const struct converge_config *config, const struct converge_input *in,
+                    struct converge_rate_state *s, struct converge_advice *advice, const char *reason) {
+    if (!s->known || s->sample_s > converge_seconds(SHORT_SAMPLE)) {
+        hold(config, in, s, advice, reason);
+        return;
+    }
+    s->due = reason;
+    s->due_since = in->now;
+    s->due_remaining = (double)in->remaining;
+    advice->reason = "passes will not shrink enough, but what remains falls";
+}
+
+static void watch_due(const struct converge_config *config, const struct converge_input *in,
+                      struct converge_rate_state *s, struct converge_advice *advice) {
+    double seconds = converge_seconds(in->now - s->due_since);
+    if (in->now - s->due_since < FALLING_FOR && !in->pass_ended) {
+        return;
+    }
+    if (s->due_remaining - (double)in->remaining >= FALLING * converge_link_rate(in) * seconds) {
+        s->due_since = in->now;
+        s->due_remaining = (double)in->remaining;
+    } else {
+        hold(config, in, s, advice, s->due);
+    }
+}
+
 /* The end of a pass in which it ran. One that does not shrink is bad luck, two are none. */
 static void judge_free(const struct converge_config *config, const struct converge_input *in,
                        struct converge_rate_state *s, struct converge_advice *advice, bool shrunk) {
@@ -293,10 +324,11 @@ static void judge_free(const struct converge_config *config, const struct conver
         return;
     }
     if (s->stalls >= 2) {
-        hold(config, in, s, advice, "passes do not shrink");
+        put_off(config, in, s, advice, "passes do not shrink");
     } else if (!may_run(config, in, s)) {
-        hold(config, in, s, advice, "passes will not shrink enough");
+        put_off(config, in, s, advice, "passes will not shrink enough");
     } else {
+        s->due = NULL;
         advice->reason = "passes will do without";
     }
 }
@@ -327,7 +359,11 @@ void converge_rate(const struct converge_config *config, const struct converge_i
         correct(config, in, s, advice);
     } else if (sampled) {
         note_lull(in, s);
-        watch(config, in, s, advice);
+        if (s->due != NULL) {
+            watch_due(config, in, s, advice);
+        } else {
+            watch(config, in, s, advice);
+        }
     }
     if (in->pass_ended) {
         end_pass(config, in, s, advice);

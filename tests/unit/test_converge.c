@@ -324,14 +324,26 @@ static void staged_below_ten_percent_for_three_seconds_at_most(void **state) {
     assert_true(r.d.offer_force && r.in.now - since >= 3 * CLOCK_S);
 }
 
-static void rate_holds_what_the_link_cannot_follow(void **state) {
-    (void)state;
+/* A guest that writes `rate` MiB/s to 512 MiB, after pass 1 and as long as it is looked whether what remains falls. */
+static struct drive hard_guest(unsigned max, double rate) {
     struct drive r = drive_begin(CONVERGE_RATE);
+    r.config.max = max;
     for (int i = 0; i < 20; i++) {
-        sample(&r, 50, 1500);
+        sample(&r, 50, rate);
         assert_int_equal(r.d.throttle, 0); /* pass 1 has to be made anyhow */
     }
     pass(&r, 2048, 512);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(r.d.throttle, 0);
+        sample(&r, 50, rate);
+    }
+    assert_true(r.d.throttle > 0);
+    return r;
+}
+
+static void rate_holds_what_the_link_cannot_follow(void **state) {
+    (void)state;
+    struct drive r = hard_guest(99, 1500);
     assert_int_equal(r.d.throttle, 99); /* 15 of 1500 MiB/s */
     unsigned changes = 0;
     for (int i = 0; i < 60; i++) { /* noise of a third */
@@ -346,11 +358,7 @@ static void rate_holds_what_the_link_cannot_follow(void **state) {
 
 static void rate_corrects_by_what_it_measures(void **state) {
     (void)state;
-    struct drive r = drive_begin(CONVERGE_RATE);
-    for (int i = 0; i < 20; i++) {
-        sample(&r, 50, 300);
-    }
-    pass(&r, 2048, 512);
+    struct drive r = hard_guest(99, 300);
     assert_int_equal(r.d.throttle, 95);
     for (int i = 0; i < 20; i++) { /* it gets more work done than its share */
         sample(&r, 50, 900 * (100 - r.in.throttle) / 100.0);
@@ -364,11 +372,7 @@ static void rate_corrects_by_what_it_measures(void **state) {
 
 static void rate_lets_go_when_the_guest_calms_down(void **state) {
     (void)state;
-    struct drive r = drive_begin(CONVERGE_RATE);
-    for (int i = 0; i < 20; i++) {
-        sample(&r, 50, 1500);
-    }
-    pass(&r, 2048, 512);
+    struct drive r = hard_guest(99, 1500);
     sample(&r, 50, 15);
     assert_int_equal(r.d.throttle, 99);
     for (int i = 0; i < 4; i++) {
@@ -399,14 +403,44 @@ static void rate_leaves_passes_that_shrink(void **state) {
     }
 }
 
-static void rate_within_what_is_allowed(void **state) {
+/* Nearly all that the guest writes to waits to be sent: what remains falls though it writes more than the link carries.
+ */
+static void rate_waits_while_what_remains_falls(void **state) {
     (void)state;
     struct drive r = drive_begin(CONVERGE_RATE);
-    r.config.max = 70;
+    for (int i = 0; i < 20; i++) {
+        sample(&r, 50, 200);
+    }
+    pass(&r, 2048, 1000);
+    for (int i = 0; i < 20; i++) {
+        r.in.remaining -= 4 * MIB; /* 80 of the link's 100 MiB/s */
+        sample(&r, 50, 200);
+        assert_int_equal(r.d.throttle, 0);
+    }
+    for (int i = 0; i < 8; i++) {
+        r.in.remaining -= MIB;
+        sample(&r, 50, 200 * (100 - r.in.throttle) / 100.0);
+    }
+    assert_in_range(r.d.throttle, 92, 93); /* 15 of 200 MiB/s */
+}
+
+/* A guest that calms down for long enough to send all that it writes to. */
+static void rate_waits_for_a_long_lull(void **state) {
+    (void)state;
+    struct drive r = drive_begin(CONVERGE_RATE);
+    for (int i = 0; i < 240; i++) { /* 1 s of writing, 5 s of none */
+        sample(&r, 50, i % 120 < 20 ? 1500 : 0);
+    }
+    pass(&r, 2048, 400);
     for (int i = 0; i < 20; i++) {
         sample(&r, 50, 1500);
+        assert_int_equal(r.d.throttle, 0);
     }
-    pass(&r, 2048, 512);
+}
+
+static void rate_within_what_is_allowed(void **state) {
+    (void)state;
+    struct drive r = hard_guest(70, 1500);
     assert_int_equal(r.d.throttle, 70);
     for (int i = 0; i < 3; i++) {
         pass(&r, 512, 512);
@@ -428,6 +462,7 @@ static void another_policy_while_it_runs(void **state) {
         sample(&r, 50, 1000);
     }
     pass(&r, 512, 512);
+    sample(&r, 200, 1000);
     assert_true(r.d.throttle > 90);
 }
 
@@ -479,6 +514,8 @@ int main(void) {
         cmocka_unit_test(rate_corrects_by_what_it_measures),
         cmocka_unit_test(rate_lets_go_when_the_guest_calms_down),
         cmocka_unit_test(rate_leaves_passes_that_shrink),
+        cmocka_unit_test(rate_waits_while_what_remains_falls),
+        cmocka_unit_test(rate_waits_for_a_long_lull),
         cmocka_unit_test(rate_within_what_is_allowed),
         cmocka_unit_test(another_policy_while_it_runs),
         cmocka_unit_test(senseless_samples),

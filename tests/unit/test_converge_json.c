@@ -191,7 +191,7 @@ static void recorded_migrations(void **state) {
     replay_file("uniform-rate.json");
     replay_file("uniform-staged.json");
     replay_file("uniform-stepped.json");
-    replay_file("bursts-rate.json");
+    replay_file("lulls-rate.json");
     replay_file("parameters-changed.json");
 }
 

@@ -103,26 +103,30 @@ static void the_ratio_counts(void **state) {
     assert_true(fabs(plain.lost - packed.lost) < 1e-6 && fabs(plain.total - packed.total) < 1e-6);
 }
 
-/* Whether `other` is 10 % better in one thing and not worse in the other. Half a second is nobody's loss. */
-static bool beaten(const struct model_result *rate, const struct model_result *other) {
-    bool sooner = other->total < rate->total / 1.1 - 0.5, cheaper = other->lost < rate->lost / 1.1 - 0.5;
-    bool later = other->total > rate->total * 1.1 + 0.5, dearer = other->lost > rate->lost * 1.1 + 0.5;
-    return (sooner && !dearer) || (cheaper && !later);
+/* The least of each that another policy has, if need be one this and another one that. */
+static struct model_result best_of_others(double link, const struct model_guest *guest) {
+    struct model_result best = { .total = INFINITY, .lost = INFINITY };
+    for (int p = 0; p < CONVERGE_RATE; p++) {
+        struct model_result r = run(link, guest, (enum converge_policy)p);
+        if (r.ended) {
+            best.total = fmin(best.total, r.total);
+            best.lost = fmin(best.lost, r.lost);
+        }
+    }
+    return best;
 }
 
-static void rate_ends_and_is_not_beaten(void **state) {
+/* Half a second is nobody's loss. */
+static void rate_is_near_the_best(void **state) {
     (void)state;
     for (size_t l = 0; l < COUNT(links); l++) {
         for (size_t g = 0; g < COUNT(guests); g++) {
+            struct model_result best = best_of_others(links[l].rate, &guests[g]);
             struct model_result rate = run(links[l].rate, &guests[g], CONVERGE_RATE);
             assert_true(rate.ended && rate.action == CONVERGE_STOP && rate.downtime <= 0.3 + 1e-9);
-            for (int p = 0; p < CONVERGE_RATE; p++) {
-                struct model_result other = run(links[l].rate, &guests[g], (enum converge_policy)p);
-                if (other.ended && beaten(&rate, &other)) {
-                    fail_msg("%s, %s: %s takes %.1f s and %.1f s of work, rate %.1f and %.1f", links[l].name,
-                             guests[g].name, converge_policy_name((enum converge_policy)p), other.total, other.lost,
-                             rate.total, rate.lost);
-                }
+            if (rate.total > best.total * 1.1 + 0.5 || rate.lost > best.lost * 1.1 + 0.5) {
+                fail_msg("%s, %s: others take %.1f s and lose %.1f s of work, rate %.1f and %.1f", links[l].name,
+                         guests[g].name, best.total, best.lost, rate.total, rate.lost);
             }
             assert_true(rate.changes <= 2 + rate.total / 4); /* it does not flap */
         }
@@ -207,7 +211,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(the_hard_case),
         cmocka_unit_test(hard_cases_with_worse_samples),
         cmocka_unit_test(the_ratio_counts),
-        cmocka_unit_test(rate_ends_and_is_not_beaten),
+        cmocka_unit_test(rate_is_near_the_best),
         cmocka_unit_test(no_throttle_where_none_is_needed),
         cmocka_unit_test(nothing_to_throttle_with),
         cmocka_unit_test(writes_that_no_throttle_reaches),
