@@ -22,7 +22,11 @@
  * whether w > L is not read off passes. A pass that dirties all that the guest writes to says only that w is not less
  * than that; samples of some tens of ms show w itself. And a guest with w > L in 50 ms may dirty fewer different pages
  * than L carries in the time that matters, that of R0. So the guest is let run as long as a forecast made of the last
- * pass and the samples gets there in a few times what the throttle would need, and passes do shrink.
+ * pass and the samples gets there in a few times what the throttle would need, and passes do shrink. Nor is it held
+ * back for bursts when the lulls between them are long enough for all that it writes to.
+ *
+ * Last, w above is what becomes dirty anew. While nearly all of the set waits to be sent that is little, and R falls by
+ * itself although w > L: as long as it falls fast enough the guest is let run even then.
  */
 #include "migrate/converge_policy.h"
 
@@ -291,7 +295,8 @@ static void judge_hold(const struct converge_config *config, const struct conver
 /* What is due waits while what remains falls fast enough by itself, and samples tell. */
 static void put_off(const struct converge_config *config, const struct converge_input *in,
                     struct converge_rate_state *s, struct converge_advice *advice, const char *reason) {
-    if (!s->known || s->sample_s > converge_seconds(SHORT_SAMPLE)) {
+    bool forgotten = s->due != NULL && in->now - s->due_since > 5 * FALLING_FOR; /* samples have ceased */
+    if (!s->known || s->sample_s > converge_seconds(SHORT_SAMPLE) || forgotten) {
         hold(config, in, s, advice, reason);
         return;
     }
