@@ -52,7 +52,7 @@ struct converge_input {
 
     /* bytes/s that the scan found written within the `dirty_interval` (ns) before `now`, each page once; negative: no
      * new sample. Best counted with the pages that waited to be sent already: without them it is less than the truth,
-     * which makes the first steps of rate gentler than they should be. */
+     * and rate throttles late and lets go early. */
     double dirty_rate;
     int64_t dirty_interval;
 
@@ -122,13 +122,16 @@ struct converge_state {
         int64_t changed_at;        /* when the throttle was changed last */
         bool calm, alarmed;        /* the guest is found to write little, or more than it did ... */
         int64_t calm_since, alarmed_since; /* ... since then */
-        bool lulled, burst_seen;           /* running freely: it is calm; it was not at some time */
-        int64_t lulled_since;              /* since when it is as `lulled` says */
-        double lull_s;                     /* how long it was calm between the last two bursts; 0: not known */
-        int64_t calm_needed;               /* ns of calm before the guest is let go; 0: as at first */
-        int64_t released_at;               /* when it was last let go; 0: never */
-        double released_remaining;         /* bytes that remained then */
-        int64_t retry_at, retry_after;     /* holding back did not help: not again before then */
+        const char *due;                   /* why it is to be held back once what remains falls no more; NULL: not so */
+        int64_t due_since;
+        double due_remaining;          /* then */
+        bool lulled, burst_seen;       /* running freely: it is calm; it was not at some time */
+        int64_t lulled_since;          /* since when it is as `lulled` says */
+        double lull_s;                 /* how long it was calm between the last two bursts; 0: not known */
+        int64_t calm_needed;           /* ns of calm before the guest is let go; 0: as at first */
+        int64_t released_at;           /* when it was last let go; 0: never */
+        double released_remaining;     /* bytes that remained then */
+        int64_t retry_at, retry_after; /* holding back did not help: not again before then */
     } rate;
 };
 
