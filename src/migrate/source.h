@@ -174,6 +174,8 @@ int source_converge_decide(struct source *s, struct converge_decision *d, struct
 int source_converge_within(struct source *s, struct error *err);
 /* ns until it is time to. */
 int64_t source_converge_wait(struct source *s);
+/* Before the VMM is asked to stop the guest. */
+void source_converge_ease(struct source *s);
 /* The guest stands still: nothing holds its threads any more. */
 void source_converge_release(struct source *s);
 /* The same, and for good. */

@@ -98,6 +98,16 @@ static void apply_throttle(struct source *s, unsigned percent, const char *reaso
     note_throttle(s, percent);
 }
 
+/* A vCPU hears of the stop only in its share of the time, and what it writes until then goes into the downtime: enough
+ * for the one, little for the other. */
+#define STOP_THROTTLE 90
+
+void source_converge_ease(struct source *s) {
+    if (s->throttled > STOP_THROTTLE) {
+        apply_throttle(s, STOP_THROTTLE, "the guest is to hear that it shall stop");
+    }
+}
+
 void source_converge_release(struct source *s) {
     apply_throttle(s, 0, "the switchover");
 }

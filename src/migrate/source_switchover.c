@@ -67,6 +67,7 @@ int source_stop(struct source *s, struct error *err) {
     /* While the guest stands still, silence is not waited for as long as else: better the guest runs on here. */
     limit_silence(s, SWITCHOVER_SILENCE);
     int64_t begin = clock_now();
+    source_converge_ease(s);
     if (s->vmm->ops->stop(s->vmm, vmm_end, &s->stopped_at, err) < 0) {
         return vmm_failed(s, err);
     }

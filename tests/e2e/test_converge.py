@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that writes faster than its link carries: what each policy, each timeout and the operator make of it. Memory is
+compared byte by byte after every migration, and nothing holds the guest's threads when it is over."""
+import pytest
+
+from gwtest import engine as gw, oracle
+from gwtest.qemu import MIB
+
+# 48 MiB written over and over at 400 MB/s, on a link of 16 MB/s.
+LOAD = "uniform,rate=400M,hot=48M,write=4096"
+SLOW = {"max-bandwidth": "16M", "compression": "none", "autostart": "off"}
+
+
+@pytest.fixture
+def busy(make_stunt, engine):
+    source = make_stunt(memory=96 * MIB, fill=100, mix="0,0,100,0", load=LOAD)
+    return source, make_stunt.destination(source)
+
+
+def threads_of(guest):
+    return [cpu["thread-id"] for cpu in guest.qmp.execute("query-cpus-fast")]
+
+
+def tracers(guest):
+    """Who holds the guest's threads: process ids."""
+    found = set()
+    for thread in threads_of(guest):
+        with open(f"/proc/{guest.pid}/task/{thread}/status", encoding="ascii", errors="replace") as file:
+            found |= {int(line.split()[1]) for line in file if line.startswith("TracerPid:")}
+    return found - {0}
+
+
+def complete(source, there, settings, **options):
+    with gw.Migration(source, there, settings={**SLOW, **settings}, **options) as migration:
+        report = migration.complete(150)
+        events = migration.send.events()
+    assert oracle.compare_ram(source, there) == {}
+    assert not tracers(source)
+    return report, events
+
+
+def percents(events):
+    return [e["percent"] for e in events if e["event"] == "throttle"]
+
+
+@pytest.mark.parametrize("policy", ["rate", "staged"])
+def test_it_ends(busy, policy):
+    report, events = complete(*busy, {"throttle-policy": policy})
+    assert report["throttle"]["policy"] == policy and report["throttle"]["max-percent"] >= 80
+    assert report["throttle"]["time"] > 0
+    assert percents(events)[-1] == 0
+
+
+def test_stepped_ends(busy):
+    """Larger steps than by default, for it takes two passes of a second each for one."""
+    report, events = complete(*busy, {"throttle-policy": "stepped", "cpu-throttle-initial": 60,
+                                      "cpu-throttle-increment": 30})
+    steps = [p for p in percents(events) if p]
+    assert steps == sorted(steps) and steps[0] == 60
+    assert report["throttle"]["max-percent"] == max(steps)
+
+
+def test_max_cpu_throttle(busy):
+    source, there = busy
+    settings = {**SLOW, "throttle-policy": "rate", "max-cpu-throttle": 40, "completion-timeout": 12}
+    with gw.Migration(source, there, settings=settings) as migration:
+        sent, _ = migration.wait(60)
+    assert max(percents(sent.events)) == 40
+    assert sent.code == 1 and sent.report["error"]["class"] == "timeout"
+
+
+def test_a_calm_guest_is_left_alone(make_stunt, engine):
+    source = make_stunt(memory=96 * MIB, load="uniform,rate=2M")
+    report, events = complete(source, make_stunt.destination(source), {"max-bandwidth": "32M"})
+    assert report["throttle"]["max-percent"] == 0 and report["throttle"]["time"] == 0
+    assert not percents(events)
+
+
+def test_none_gives_up_in_time(busy):
+    source, there = busy
+    with gw.Migration(source, there, settings={**SLOW, "throttle-policy": "none", "completion-timeout": 9}) as migration:
+        sent, received = migration.wait(60)
+    assert sent.code == 1 and received.code == 1
+    assert sent.report["error"]["class"] == "timeout"
+    assert "throttle-policy" in sent.report["error"]["desc"] and "timeout-action" in sent.report["error"]["desc"]
+    assert not [p for p in percents(sent.events) if p]
+    assert source.qmp.status() == "running" and not tracers(source)
+
+
+def test_no_progress(busy):
+    source, there = busy
+    settings = {**SLOW, "throttle-policy": "none", "progress-timeout": 5}
+    with gw.Migration(source, there, settings=settings) as migration:
+        sent, _ = migration.wait(60)
+    assert sent.code == 1 and sent.report["error"]["class"] == "timeout"
+    assert source.qmp.status() == "running"
+
+
+def test_a_timeout_may_force_it(busy):
+    report, _ = complete(*busy, {"throttle-policy": "none", "completion-timeout": 8, "timeout-action": "force",
+                                 "downtime-limit": 100})
+    assert report["downtime"] > 100
+
+
+def test_the_operator_forces_it(busy):
+    source, there = busy
+    with gw.Migration(source, there, settings={**SLOW, "throttle-policy": "none"}) as migration:
+        migration.send.wait_event(event="stage", stage="iterate")
+        with migration.send.control() as control:
+            control.execute("migrate-force-switchover")
+        migration.complete(60)
+    assert oracle.compare_ram(source, there) == {}
+
+
+def test_live_changes(busy):
+    """What was "none" becomes "rate" while it runs, and then it ends."""
+    source, there = busy
+    with gw.Migration(source, there, settings={**SLOW, "throttle-policy": "none"}) as migration:
+        migration.send.wait_event(lambda e: e["event"] == "pass" and e["pass"] >= 2)
+        with migration.send.control() as control:
+            control.execute("migrate-set-parameters", **{"throttle-policy": "rate"})
+            assert control.execute("query-migrate-parameters")["throttle-policy"] == "rate"
+        report = migration.complete(150)
+    assert oracle.compare_ram(source, there) == {}
+    assert report["throttle"]["policy"] == "rate" and report["throttle"]["max-percent"] > 0
+
+
+def test_postcopy_is_not_there_yet(busy):
+    source, there = busy
+    with gw.Engine("send", "--qmp", source.qmp_path, "--to", "tcp:127.0.0.1:9",
+                   settings={"timeout-action": "postcopy"}) as send:
+        result = send.wait(20)
+    assert result.code == 2 and "abort, force" in result.stderr
+    assert there.qmp.execute("query-status")["status"] == "inmigrate"
+
+
+def test_what_the_guest_did_meanwhile(make_guest, engine):
+    """A real guest whose memory is written all the time: it ends, and the guest's own checks find nothing wrong."""
+    source = make_guest(load={"mem": 48, "rate": 40000})
+    source.wait_ready()
+    there = make_guest.destination(source)
+    with gw.Migration(source, there, settings={"max-bandwidth": "8M", "compression": "none"}) as migration:
+        report = migration.complete(150)
+    assert report["throttle"]["max-percent"] > 0
+    there.serial.wait_ticks(50)
+    assert not tracers(there)
