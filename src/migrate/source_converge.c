@@ -150,11 +150,10 @@ static struct converge_input measure(struct source *s, bool pass_ended, bool sam
         .can_throttle = s->throttle != NULL,
         .overhead = forecast_overhead(f),
     };
-    if (f->wire_rate > 0) {
-        /* What is on its way, and what the guest still writes until it stands still. */
-        double growth = in.dirty_rate > 0 ? in.dirty_rate * STOP_S * in.ratio : 0;
-        in.overhead += (int64_t)(((double)source_queued(s) + growth) * 1e9 / f->wire_rate);
-    }
+    /* What is on its way has to get there first, and the guest still writes until it stands still. */
+    double queued = f->ratio > 0 ? (double)source_queued(s) / f->ratio : 0;
+    double growth = pass_ended && in.dirty_rate > 0 ? in.dirty_rate * STOP_S : 0;
+    in.remaining += (uint64_t)(queued + growth);
     return in;
 }
 
