@@ -41,6 +41,14 @@ uint64_t spinners_work(const struct spinners *s);
 /* Waits; the work done meanwhile as a share of what as many free CPUs would have done. */
 double spinners_share(const struct spinners *s, int64_t ns);
 
+/* Whether the threads have no runtime of a sanitizer's in the way: ThreadSanitizer's loses queued signals of one number
+ * by itself, and makes a fork() of a vfork(). */
+#ifdef __SANITIZE_THREAD__
+#define SPINNERS_NATIVE false
+#else
+#define SPINNERS_NATIVE true
+#endif
+
 /* Sends `count` SIGRTMIN with running numbers to a thread; returns `count`. Waits where the queue is full. */
 unsigned spinners_queue(struct spinners *s, unsigned thread, unsigned count);
 /* How many of these arrived, all threads. */

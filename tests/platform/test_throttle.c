@@ -102,8 +102,15 @@ static void zero_lets_go_at_once(void **state) {
     spinners_end(&s);
 }
 
+static void need_native(void) {
+    if (!SPINNERS_NATIVE) {
+        SKIP("ThreadSanitizer's runtime has its own ways with signals and vfork()");
+    }
+}
+
 static void no_signal_is_lost(void **state) {
     (void)state;
+    need_native();
     struct spinners s;
     spinners_start(&s, 2);
     struct throttle *t = open_duty(&s);
@@ -272,6 +279,7 @@ static void foreign_threads_are_refused(void **state) {
 /* The parent of a vfork() sleeps uninterruptibly until its child ends. */
 static void one_in_uninterruptible_sleep_is_let_go_too(void **state) {
     (void)state;
+    need_native();
     struct spinners s;
     struct error err = { 0 };
     spinners_start(&s, 2);
@@ -346,6 +354,7 @@ static void our_death_lets_them_go(void **state) {
 
 static void our_death_loses_no_signal(void **state) {
     (void)state;
+    need_native();
     struct spinners s;
     spinners_start(&s, 2);
     unsigned queued = 0;
