@@ -26,7 +26,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -352,10 +351,13 @@ static int read_bandwidth(struct quota *q, const struct group *g, struct bandwid
 
 /* What leaves (100 - percent) % of what `threads` threads may use by `before`. */
 static void compute(const struct group *g, int64_t threads, unsigned percent, struct bandwidth *b) {
-    double had = fmin(g->before.cpus, (double)threads);
+    double had = g->before.cpus < (double)threads ? g->before.cpus : (double)threads;
     b->cpus = had * (100 - percent) / 100;
-    double least = fmin(ceil((double)QUOTA_LEAST / b->cpus), (double)PERIOD_MOST);
-    b->period = (double)g->before.period < least ? (uint64_t)least : g->before.period;
+    b->period = g->before.period;
+    if (b->cpus * (double)b->period < (double)QUOTA_LEAST) {
+        bool possible = b->cpus * (double)PERIOD_MOST > (double)QUOTA_LEAST;
+        b->period = possible ? (uint64_t)((double)QUOTA_LEAST / b->cpus + 0.5) : PERIOD_MOST;
+    }
     uint64_t quota = (uint64_t)(b->cpus * (double)b->period + 0.5);
     quota = quota > QUOTA_LEAST ? quota : QUOTA_LEAST;
     unsigned long long q = quota, p = b->period;
