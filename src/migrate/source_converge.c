@@ -35,11 +35,6 @@ static struct converge_config config_of(struct source *s) {
     return c;
 }
 
-static int note_for_guardian(void *opaque, const char *path, const char *text, struct error *err) {
-    struct source *s = opaque;
-    return guardian_note_text(&s->guardian, path, text, err);
-}
-
 void source_converge_open(struct source *s) {
     struct error why = { 0 };
     pid_t *threads = NULL;
@@ -49,8 +44,8 @@ void source_converge_open(struct source *s) {
     struct throttle_config config = { .pid = s->vmm->pid,
                                       .kind = (enum throttle_kind)s->params.value[PARAM_THROTTLE_ACTUATOR],
                                       .root = "",
-                                      .note = note_for_guardian,
-                                      .opaque = s };
+                                      .note = guardian_note_text,
+                                      .opaque = &s->guardian };
     pthread_mutex_unlock(&s->params_lock);
     if (s->vmm->ops->cpu_threads(s->vmm, &threads, &count, &why) == 0) {
         s->throttle = throttle_open(&config, threads, count, &why);

@@ -6,14 +6,14 @@ import pytest
 from gwtest import engine as gw, oracle
 from gwtest.qemu import MIB
 
-# 48 MiB written over and over at 400 MB/s, on a link of 16 MB/s.
-LOAD = "uniform,rate=400M,hot=48M,write=4096"
-SLOW = {"max-bandwidth": "16M", "compression": "none", "autostart": "off"}
+# 32 MiB written over and over at 300 MB/s, on a link of 24 MB/s.
+LOAD = "uniform,rate=300M,hot=32M,write=4096"
+SLOW = {"max-bandwidth": "24M", "compression": "none", "autostart": "off"}
 
 
 @pytest.fixture
 def busy(make_stunt, engine):
-    source = make_stunt(memory=96 * MIB, fill=100, mix="0,0,100,0", load=LOAD)
+    source = make_stunt(memory=64 * MIB, fill=100, mix="0,0,100,0", load=LOAD)
     return source, make_stunt.destination(source)
 
 
@@ -43,11 +43,17 @@ def percents(events):
     return [e["percent"] for e in events if e["event"] == "throttle"]
 
 
-@pytest.mark.parametrize("policy", ["rate", "staged"])
-def test_it_ends(busy, policy):
-    report, events = complete(*busy, {"throttle-policy": policy})
-    assert report["throttle"]["policy"] == policy and report["throttle"]["max-percent"] >= 80
+def test_rate_ends(busy):
+    report, events = complete(*busy, {"throttle-policy": "rate"})
+    assert report["throttle"]["policy"] == "rate" and report["throttle"]["max-percent"] >= 80
     assert report["throttle"]["time"] > 0
+    assert percents(events)[-1] == 0
+
+
+def test_staged_ends(busy):
+    """At the latest by the forced switchover that it offers."""
+    report, events = complete(*busy, {"throttle-policy": "staged", "completion-timeout": 20, "timeout-action": "force"})
+    assert report["throttle"]["policy"] == "staged" and report["throttle"]["max-percent"] >= 80
     assert percents(events)[-1] == 0
 
 
@@ -55,14 +61,15 @@ def test_stepped_ends(busy):
     """Larger steps than by default, for it takes two passes of a second each for one."""
     report, events = complete(*busy, {"throttle-policy": "stepped", "cpu-throttle-initial": 60,
                                       "cpu-throttle-increment": 30})
-    steps = [p for p in percents(events) if p]
+    stop = next(i for i, e in enumerate(events) if e["event"] == "stage" and e["stage"] == "stop")
+    steps = [p for p in percents(events[:stop]) if p]
     assert steps == sorted(steps) and steps[0] == 60
     assert report["throttle"]["max-percent"] == max(steps)
 
 
 def test_max_cpu_throttle(busy):
     source, there = busy
-    settings = {**SLOW, "throttle-policy": "rate", "max-cpu-throttle": 40, "completion-timeout": 12}
+    settings = {**SLOW, "throttle-policy": "rate", "max-cpu-throttle": 40, "completion-timeout": 8}
     with gw.Migration(source, there, settings=settings) as migration:
         sent, _ = migration.wait(60)
     assert max(percents(sent.events)) == 40
@@ -78,7 +85,7 @@ def test_a_calm_guest_is_left_alone(make_stunt, engine):
 
 def test_none_gives_up_in_time(busy):
     source, there = busy
-    with gw.Migration(source, there, settings={**SLOW, "throttle-policy": "none", "completion-timeout": 9}) as migration:
+    with gw.Migration(source, there, settings={**SLOW, "throttle-policy": "none", "completion-timeout": 5}) as migration:
         sent, received = migration.wait(60)
     assert sent.code == 1 and received.code == 1
     assert sent.report["error"]["class"] == "timeout"
@@ -97,9 +104,8 @@ def test_no_progress(busy):
 
 
 def test_a_timeout_may_force_it(busy):
-    report, _ = complete(*busy, {"throttle-policy": "none", "completion-timeout": 8, "timeout-action": "force",
-                                 "downtime-limit": 100})
-    assert report["downtime"] > 100
+    report, _ = complete(*busy, {"throttle-policy": "none", "completion-timeout": 5, "timeout-action": "force"})
+    assert report["throttle"]["max-percent"] == 0 and report["total-time"] > 5000
 
 
 def test_the_operator_forces_it(busy):

@@ -9,8 +9,8 @@ import pytest
 from scene import PATIENCE, wait_until
 
 # 32 MiB written over and over, at a link of 4 MB/s: held back by nearly all that there is, for a long time.
-LOAD = "uniform,rate=400M,hot=32M,write=4096"
-SLOW = {"max-bandwidth": "4M", "compression": "none"}
+LOAD = "uniform,rate=300M,hot=32M,write=4096"
+SLOW = {"max-bandwidth": "8M", "compression": "none"}
 
 
 def stamps(scene):
