@@ -134,8 +134,8 @@ int source_poll(struct source *s, int fd, int64_t timeout_ns, struct error *err)
 int source_request(struct source *s, json_t *args, struct error *err);
 /* Waits for the reply to it: a new reference in *reply (may be NULL when nobody wants it). */
 int source_await(struct source *s, int64_t timeout_ns, json_t **reply, struct error *err);
-/* A broken link or channel may be a symptom: puts what the destination said before into `err`, when it is there or comes
- * soon. For a migration that has failed already. */
+/* A broken link or channel may be a symptom: puts what the destination said before into `err`, when it is there or
+ * comes soon. For a migration that has failed already. */
 void source_find_cause(struct source *s, struct error *err);
 uint64_t source_transferred(struct source *s);
 
