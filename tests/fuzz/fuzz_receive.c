@@ -365,7 +365,7 @@ static void stay_on_one_cpu(void) {
         return;
     }
     done = true;
-    int skip = job != NULL ? atoi(job) % CPU_COUNT(&allowed) : 0;
+    long skip = job != NULL ? strtol(job, NULL, 10) % CPU_COUNT(&allowed) : 0;
     for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         if (CPU_ISSET(cpu, &allowed) && skip-- == 0) {
             CPU_SET(cpu, &one);
