@@ -96,7 +96,7 @@ struct source {
     /* Convergence (source_converge.c). */
     struct forecast forecast;
     struct converge_state converge;
-    json_t *converge_config; /* as events were told last; NULL: not yet */
+    json_t *converge_config;   /* as events were told last; NULL: not yet */
     struct throttle *throttle; /* NULL: the guest can't be held back */
     unsigned throttled;        /* percent in force */
     int64_t decided_at;        /* clock_now() of the last decision within a pass */
