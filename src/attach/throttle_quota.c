@@ -486,8 +486,11 @@ static int throttle_group(struct throttle *t, struct group *g, unsigned percent,
     rc = write_bandwidth(g, &g->ours, &wanted, err);
     if (rc < 0) { /* perhaps one file of two */
         struct error ignored = { 0 };
-        write_bandwidth(g, &wanted, &g->before, &ignored);
-        forget(t, g);
+        if (write_bandwidth(g, &wanted, &g->before, &ignored) >= 0) {
+            forget(t, g);
+        } else {
+            g->ours = wanted; /* what was noted stays so: closing tries again, and then the guardian */
+        }
         return -1;
     }
     g->ours = wanted;

@@ -14,16 +14,28 @@
 #define SMALL_REMAINDER (5 * CLOCK_MS)
 #define EXTRA_PASSES 4
 
-/* What counts as progress: less than this part of the least so far. */
+/* What counts as progress: less than this part of the least so far, or so much less than the pass before, twice. */
 #define PROGRESS 0.95
+#define SHRINKS_WELL 0.9
+/* Before so many passes have ended without any no policy had a chance. */
+#define PROGRESS_PASSES 4
 
 double converge_link_rate(const struct converge_input *in) {
     double ratio = isfinite(in->ratio) && in->ratio > 0 ? in->ratio : 1;
     return isfinite(in->wire_rate) && in->wire_rate > 0 ? in->wire_rate / ratio : 0;
 }
 
+/* What else the switchover takes may alone be more than downtime-limit: a link around the world, a slow disk to drain.
+ * No throttle helps against that, and a guest that is never moved is worse than a pause that is a little longer. */
+#define LEAST_BUDGET 4 /* part of downtime-limit that the sending has, whatever else there is */
+
+static int64_t budget(const struct converge_config *config, const struct converge_input *in) {
+    int64_t left = config->downtime_limit - in->overhead, least = config->downtime_limit / LEAST_BUDGET;
+    return left > least ? left : least;
+}
+
 double converge_fits(const struct converge_config *config, const struct converge_input *in) {
-    return converge_link_rate(in) * converge_seconds(config->downtime_limit - in->overhead);
+    return converge_link_rate(in) * converge_seconds(budget(config, in));
 }
 
 int64_t converge_downtime(const struct converge_input *in) {
@@ -47,22 +59,35 @@ static bool worth_another(const struct converge_input *in, struct converge_state
     return shrinks && sending > SMALL_REMAINDER && !held && state->extra_passes++ < EXTRA_PASSES;
 }
 
+static bool fits(const struct converge_config *config, const struct converge_input *in, int64_t downtime) {
+    int64_t sending = downtime == INT64_MAX ? downtime : downtime - in->overhead;
+    return sending <= budget(config, in) && config->downtime_limit > 0;
+}
+
 /* `hurry`: no more than needed. */
 static bool should_stop(const struct converge_config *config, const struct converge_input *in,
                         struct converge_state *state, int64_t downtime, bool hurry) {
     int64_t sending = downtime - (in->overhead > 0 ? in->overhead : 0);
-    bool stop = downtime <= config->downtime_limit && (hurry || !worth_another(in, state, sending));
+    bool stop = fits(config, in, downtime) && (hurry || !worth_another(in, state, sending));
     state->last_sending = sending;
     state->sending_known = true;
     return stop;
 }
 
 static void note_progress(const struct converge_input *in, struct converge_state *state) {
-    if (!state->least_known || (double)in->remaining < (double)state->least * PROGRESS) {
-        state->least_known = true;
+    bool least = !state->least_known || (double)in->remaining < (double)state->least * PROGRESS;
+    state->shrunk = (double)in->remaining < (double)state->previous * SHRINKS_WELL ? state->shrunk + 1 : 0;
+    state->previous = in->remaining;
+    state->since_least++;
+    if (least) {
         state->least = in->remaining;
-        state->least_at = in->now;
     }
+    if (least || state->shrunk >= 2 || in->throttle > state->most) {
+        state->least_known = true;
+        state->least_at = in->now;
+        state->since_least = 0;
+    }
+    state->most = in->throttle > state->most ? in->throttle : state->most;
 }
 
 /*
@@ -74,7 +99,8 @@ static const char *time_is_up(const struct converge_config *config, const struct
     if (config->completion_timeout > 0 && in->now - in->started >= config->completion_timeout) {
         return "completion-timeout is over";
     }
-    if (config->progress_timeout > 0 && in->pass_ended && in->now - state->least_at >= config->progress_timeout) {
+    if (config->progress_timeout > 0 && in->pass_ended && state->since_least >= PROGRESS_PASSES &&
+        in->now - state->least_at >= config->progress_timeout) {
         return "progress-timeout is over";
     }
     return NULL;
@@ -117,10 +143,7 @@ static unsigned most_throttle(const struct converge_config *config) {
 static void advise(const struct converge_config *config, const struct converge_input *in, struct converge_state *state,
                    struct converge_advice *advice) {
     *advice = (struct converge_advice){ state->throttle, false, "no change" };
-    if (in->overhead >= config->downtime_limit && in->remaining > 0) {
-        /* No throttle helps against that. */
-        *advice = (struct converge_advice){ 0, true, "the switchover alone takes downtime-limit" };
-    } else if (!in->can_throttle) {
+    if (!in->can_throttle) {
         *advice = (struct converge_advice){ .reason = "the guest can't be held back" };
     } else {
         ask_policy(config, in, state, advice);
@@ -133,6 +156,7 @@ static void advise(const struct converge_config *config, const struct converge_i
 static void follow_policy(const struct converge_config *config, struct converge_state *state) {
     if (config->policy != state->policy) {
         state->policy = config->policy;
+        state->throttle = 0;
         state->stepped = (struct converge_stepped_state){ 0 };
         state->staged = (struct converge_staged_state){ 0 };
         state->rate = (struct converge_rate_state){ 0 };
@@ -143,7 +167,7 @@ static void follow_policy(const struct converge_config *config, struct converge_
 /* The end of pre-copy, and why; false when it goes on. */
 static bool decide_end(const struct converge_config *config, const struct converge_input *in,
                        struct converge_state *state, struct converge_decision *decision) {
-    if (in->pass_ended) {
+    if (in->pass_ended && in->pass != state->counted) {
         note_progress(in, state);
     }
     const char *why = config->force ? "the switchover is forced" : time_is_up(config, in, state);
@@ -159,20 +183,29 @@ static bool decide_end(const struct converge_config *config, const struct conver
     return why != NULL;
 }
 
+/* The sample as policies see it: the end of a pass comes once. */
+static struct converge_input once(const struct converge_input *in, struct converge_state *state) {
+    struct converge_input copy = *in;
+    copy.pass_ended = in->pass_ended && in->pass != state->counted;
+    state->counted = in->pass_ended ? in->pass : state->counted;
+    return copy;
+}
+
 void converge_step(const struct converge_config *config, const struct converge_input *in, struct converge_state *state,
                    struct converge_decision *decision) {
     follow_policy(config, state);
     *decision = (struct converge_decision){ .action = CONVERGE_GO_ON, .downtime = converge_downtime(in) };
-    if (decide_end(config, in, state, decision)) {
-        state->throttle = 0;
+    bool fitted = in->pass_ended && fits(config, in, decision->downtime);
+    if (decide_end(config, in, state, decision)) { /* the throttle stays as it is, should the caller go on */
         decision->offer_force = state->offered;
         return;
     }
+    struct converge_input sample = once(in, state);
     struct converge_advice advice;
-    if (in->pass_ended && decision->downtime <= config->downtime_limit) {
+    if (fitted) {
         advice = (struct converge_advice){ 0, false, "it fits, and passes shrink fast: one more" };
     } else {
-        advise(config, in, state, &advice);
+        advise(config, &sample, state, &advice);
     }
     state->throttle = advice.throttle;
     state->offered |= advice.offer_force;

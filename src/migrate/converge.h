@@ -91,9 +91,14 @@ struct converge_state {
     bool sending_known;
     int64_t last_sending;  /* forecast at the end of the pass before, without the overhead, ns; valid when known */
     unsigned extra_passes; /* made although the limit was met */
+    uint32_t counted; /* the last pass whose end was counted: it is asked about again when a stop comes to nothing */
     bool least_known;
-    uint64_t least;   /* progress: the least that remained at the end of a pass ... */
-    int64_t least_at; /* ... and when */
+    uint64_t least;   /* progress: the least that remained at the end of a pass, ... */
+    int64_t least_at; /* ... or of one of two that shrank, or since when the guest is held more than ever, and ... */
+    unsigned since_least; /* ... how many passes have ended since */
+    uint64_t previous;    /* what remained at the end of the pass before */
+    unsigned shrunk;      /* passes in a row that left clearly less than the one before */
+    unsigned most;        /* throttle, ever */
 
     struct converge_stepped_state {
         unsigned high;          /* periods in a row above the threshold */

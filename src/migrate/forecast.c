@@ -8,6 +8,7 @@
 #define SMALL_PASS 256
 /* A pass that is worth that much is taken for what comes next by itself; a smaller one in part. */
 #define WHOLE_PASS 8192
+#define ZERO_PART 0.2
 /* Less than this was perhaps only buffers that emptied. */
 #define LEAST_DELIVERED (256.0 * 1024)
 #define LEAST_TIME (10 * CLOCK_MS)
@@ -18,8 +19,15 @@
 /* From the stop to the run: device state begins, it is loaded, the guest runs. */
 #define ROUND_TRIPS 3
 
+/* A drain that met a busy disk, a round trip that met a full queue: the next may not. The least of late is what is
+ * always there; it grows by a part, so that what has become slower shows in time. */
+void forecast_note_least(int64_t *least, int64_t ns) {
+    int64_t grown = *least + *least / 4 + CLOCK_MS / 4;
+    *least = *least == 0 || ns < grown ? ns : grown;
+}
+
 void forecast_init(struct forecast *f) {
-    *f = (struct forecast){ .ratio = 1.0, .floor = 0, .round_trip = FIRST_ROUND_TRIP };
+    *f = (struct forecast){ .ratio = 1.0 };
 }
 
 static void mean(double *m, double value, double weight) {
@@ -40,6 +48,8 @@ static void learn_wire(struct forecast *f, const struct forecast_pass *p) {
 
 static void learn_pages(struct forecast *f, const struct forecast_pass *p) {
     double time = (double)(p->time > f->floor ? p->time - f->floor : 0);
+    /* To find a page to be zero takes a part of what sending one does. */
+    time *= (double)p->pages / ((double)p->pages + ZERO_PART * (double)p->zeros);
     if (f->wire_rate > 0 && (double)p->sent * 1e9 / f->wire_rate > time) {
         time = (double)p->sent * 1e9 / f->wire_rate;
     }
@@ -52,9 +62,10 @@ static void learn_pages(struct forecast *f, const struct forecast_pass *p) {
 
 void forecast_note_pass(struct forecast *f, const struct forecast_pass *p) {
     learn_wire(f, p);
-    if (p->pages >= SMALL_PASS) {
+    if (p->pages >= SMALL_PASS || (p->pages > 0 && f->page_ns <= 0)) {
         learn_pages(f, p);
-    } else if (f->floor == 0 || p->time < f->floor) {
+    }
+    if (p->pages + p->zeros < SMALL_PASS && (f->floor == 0 || p->time < f->floor)) {
         f->floor = p->time;
     }
 }
@@ -68,5 +79,6 @@ int64_t forecast_sending(const struct forecast *f, uint64_t pages, uint64_t queu
 }
 
 int64_t forecast_overhead(const struct forecast *f) {
-    return VMM_TIME + f->scan + f->drain + f->floor + ROUND_TRIPS * f->round_trip;
+    int64_t round_trip = f->round_trip > 0 ? f->round_trip : FIRST_ROUND_TRIP;
+    return VMM_TIME + f->scan + f->drain + f->floor + ROUND_TRIPS * round_trip;
 }

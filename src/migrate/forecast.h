@@ -15,6 +15,7 @@
 /* What a pass did. */
 struct forecast_pass {
     uint64_t pages;     /* of 4 KiB, that took anything to send: not zero, not in a hole */
+    uint64_t zeros;     /* pages that were looked at and found to be zero */
     uint64_t sent;      /* bytes given to the sockets */
     uint64_t delivered; /* bytes that the peer acknowledged meanwhile, of this pass or of before */
     int64_t time;       /* ns */
@@ -26,11 +27,14 @@ struct forecast {
     double page_ns;                  /* for each page beyond the first; 0: not known */
     double ratio;                    /* bytes on the wire for each byte of memory */
     int64_t floor;                   /* ns that a pass takes however small it is */
-    int64_t scan, drain, round_trip; /* ns, the last of each */
+    int64_t scan, drain, round_trip; /* ns, the least of each of late; 0: not known */
 };
 
 void forecast_init(struct forecast *f);
 void forecast_note_pass(struct forecast *f, const struct forecast_pass *pass);
+
+/* Takes a measure of the scan, the drain or the round trip. */
+void forecast_note_least(int64_t *least, int64_t ns);
 
 /* ns from the stop until `pages` are in place when `queued` bytes are still on their way. Does not count what a stop
  * costs whatever there is to send: forecast_overhead(). */

@@ -71,6 +71,7 @@ static _Noreturn void watch(int pipe_end, struct vmm *vmm, const struct guardian
     signal(SIGHUP, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
     if (!engine_died(pipe_end)) {
+        write_notes(record); /* what the engine could not put back itself */
         _exit(0);
     }
     if (atomic_load(&record->has_file)) {

@@ -84,11 +84,12 @@ struct source {
     unsigned rejected_count; /* batches, in all */
     int64_t scanned_at;      /* clock_now() of the last scan */
     int64_t looked_at;       /* the same, samples within a pass included */
+    int64_t scan_time;       /* ns that the last look took */
     uint64_t dirty_pages;    /* that the last look found, ... */
     int64_t dirty_interval;  /* ... written in so many ns */
     struct pass_start {      /* of the running or last pass */
         uint64_t pages;      /* dirty */
-        uint64_t sent_pages; /* by all passes before */
+        uint64_t sent_pages, zeros; /* by all passes before */
         int64_t at;
         uint64_t transferred, queued; /* bytes that the sockets had taken, and that the peer had not acknowledged */
     } pass;
@@ -176,6 +177,8 @@ int source_converge_within(struct source *s, struct error *err);
 int64_t source_converge_wait(struct source *s);
 /* Before the VMM is asked to stop the guest. */
 void source_converge_ease(struct source *s);
+/* Threads that are held by a quota wait for a CPU, by the kernel's count. */
+bool source_converge_by_quota(const struct source *s);
 /* The guest stands still: nothing holds its threads any more. */
 void source_converge_release(struct source *s);
 /* The same, and for good. */

@@ -46,7 +46,11 @@ void source_converge_open(struct source *s) {
                                       .root = "",
                                       .note = guardian_note_text,
                                       .opaque = &s->guardian };
+    enum converge_policy policy = (enum converge_policy)s->params.value[PARAM_THROTTLE_POLICY];
     pthread_mutex_unlock(&s->params_lock);
+    pthread_mutex_lock(&s->status.lock);
+    s->status.throttle.policy = converge_policy_name(policy);
+    pthread_mutex_unlock(&s->status.lock);
     if (s->vmm->ops->cpu_threads(s->vmm, &threads, &count, &why) == 0) {
         s->throttle = throttle_open(&config, threads, count, &why);
     }
@@ -96,11 +100,18 @@ static void apply_throttle(struct source *s, unsigned percent, const char *reaso
 /* A vCPU hears of the stop only in its share of the time, and what it writes until then goes into the downtime: enough
  * for the one, little for the other. */
 #define STOP_THROTTLE 90
+#define STOP_QUOTA 50 /* a quota's periods may be long */
 
 void source_converge_ease(struct source *s) {
-    if (s->throttled > STOP_THROTTLE) {
-        apply_throttle(s, STOP_THROTTLE, "the guest is to hear that it shall stop");
+    bool quota = s->throttle != NULL && throttle_kind(s->throttle) == THROTTLE_QUOTA;
+    unsigned most = quota ? STOP_QUOTA : STOP_THROTTLE;
+    if (s->throttled > most) {
+        apply_throttle(s, most, "the guest is to hear that it shall stop");
     }
+}
+
+bool source_converge_by_quota(const struct source *s) {
+    return s->throttle != NULL && s->throttled > 0 && throttle_kind(s->throttle) == THROTTLE_QUOTA;
 }
 
 void source_converge_release(struct source *s) {
@@ -115,10 +126,14 @@ void source_converge_close(struct source *s) {
     s->throttle = NULL;
 }
 
+/* Taken for granted until a pass has taught better, which takes a page. */
+#define UNKNOWN_RATE 12.5e6
+
 /* Bytes/s on the wire at which pages are really sent: the link's, or less where a CPU is what they wait for. */
 static double sending_rate(const struct forecast *f) {
     double by_cpu = f->page_ns > 0 ? f->ratio * RAM_PAGE_SIZE * 1e9 / f->page_ns : 0;
-    return by_cpu > 0 && (by_cpu < f->wire_rate || f->wire_rate <= 0) ? by_cpu : f->wire_rate;
+    double rate = by_cpu > 0 && (by_cpu < f->wire_rate || f->wire_rate <= 0) ? by_cpu : f->wire_rate;
+    return rate > 0 ? rate : UNKNOWN_RATE;
 }
 
 static struct converge_input measure(struct source *s, bool pass_ended, bool sampled) {
@@ -154,8 +169,8 @@ static struct converge_input measure(struct source *s, bool pass_ended, bool sam
 
 static int give_up(const struct converge_decision *d, struct error *err) {
     return error_set(err, ERROR_TIMEOUT,
-                     "%s: --set throttle-policy=rate holds the guest back until it ends, timeout-action=force switches "
-                     "over however long that takes",
+                     "%s: throttle-policy and max-cpu-throttle say how much the guest may be held back for it; "
+                     "timeout-action=force switches over however long that takes",
                      d->reason);
 }
 
@@ -187,8 +202,9 @@ static int decide(struct source *s, bool pass_ended, bool sampled, struct conver
     }
     if (d->offer_force && !s->force_offered) {
         s->force_offered = true;
-        log_warning("%s: 'migrate-force-switchover' on --control stops the guest now, for about %.1f s", d->reason,
-                    d->downtime == INT64_MAX ? -1 : (double)d->downtime / 1e9);
+        log_warning(
+            "%s: 'migrate-force-switchover' on --control stops the guest at the end of this pass, for %.1f s or so",
+            d->reason, (double)d->downtime / 1e9);
         events_emit(&s->events, "offer", json_pack("{s:s}", "reason", d->reason));
     }
     bool ends = d->action == CONVERGE_STOP || d->action == CONVERGE_FORCE;
@@ -211,7 +227,7 @@ static bool samples(struct source *s) {
 }
 
 static int64_t interval(struct source *s) {
-    int64_t least = SCAN_SHARE * s->forecast.scan;
+    int64_t least = SCAN_SHARE * s->scan_time;
     return !samples(s) ? WATCH_INTERVAL : least > SAMPLE_INTERVAL ? least : SAMPLE_INTERVAL;
 }
 

@@ -24,11 +24,12 @@ static void learn(struct source *s) {
     uint64_t transferred = source_transferred(s), queued = source_queued(s);
     struct forecast_pass pass = { .pages = pages_sent(s) - p->sent_pages,
                                   .sent = transferred - p->transferred,
+                                  .zeros = atomic_load(&ram_send_counters(s->send)->duplicate) - p->zeros,
                                   .time = clock_now() - p->at,
                                   .link_bound = ram_send_link_bound(s->send) };
     pass.delivered = pass.sent + p->queued > queued ? pass.sent + p->queued - queued : 0;
     forecast_note_pass(&s->forecast, &pass);
-    s->forecast.round_trip = conn_round_trip(link_conn(s->link), s->forecast.round_trip);
+    forecast_note_least(&s->forecast.round_trip, conn_round_trip(link_conn(s->link), 0));
     pthread_mutex_lock(&s->status.lock);
     s->status.transferred = transferred;
     s->status.mbps = pass.time > 0 ? (double)pass.sent * 8e3 / (double)pass.time : 0;
@@ -39,6 +40,7 @@ void source_pass_begin(struct source *s) {
     atomic_store(&ram_send_counters(s->send)->done, 0);
     s->pass = (struct pass_start){ .pages = s->status.remaining / RAM_PAGE_SIZE, /* main thread: the only writer */
                                    .sent_pages = pages_sent(s),
+                                   .zeros = atomic_load(&ram_send_counters(s->send)->duplicate),
                                    .at = clock_now(),
                                    .transferred = source_transferred(s),
                                    .queued = source_queued(s) };

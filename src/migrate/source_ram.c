@@ -19,7 +19,7 @@ static int drain(struct source *s, struct error *err) {
     }
     int64_t begin = clock_now();
     int rc = s->vmm->ops->drain(s->vmm, err);
-    s->forecast.drain = clock_now() - begin;
+    forecast_note_least(&s->forecast.drain, clock_now() - begin);
     return rc;
 }
 
@@ -59,6 +59,9 @@ static int wait_placed(struct source *s, struct error *err) {
     return source_request(s, args, err) < 0 || source_await(s, REPLY_TIMEOUT, NULL, err) < 0 ? -1 : 0;
 }
 
+/* What the destination may still have in its buffers and decoders of a pass is worth a round trip to wait for. */
+#define LARGE_PASS 8192
+
 int source_iterate(struct source *s, struct error *err) {
     bool placed = false;
     for (;;) {
@@ -71,7 +74,7 @@ int source_iterate(struct source *s, struct error *err) {
                   converge_action_name(d.action));
         bool ends = d.action == CONVERGE_STOP || d.action == CONVERGE_FORCE;
         if (ends && !placed) {
-            /* Once: from here on passes are small. The guest has run meanwhile, so look again. */
+            /* Once, as long as passes stay small. The guest has run meanwhile, so look again. */
             if (wait_placed(s, err) < 0) {
                 return -1;
             }
@@ -86,5 +89,6 @@ int source_iterate(struct source *s, struct error *err) {
         if (drain(s, err) < 0 || source_pass(s, err) < 0 || breathe(s, err) < 0) {
             return -1;
         }
+        placed = placed && s->pass.pages < LARGE_PASS;
     }
 }

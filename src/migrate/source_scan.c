@@ -4,6 +4,7 @@
 
 #include "base/bits.h"
 #include "base/clock.h"
+#include "base/fault.h"
 
 /* Where in a block a mapping lies. */
 struct place {
@@ -17,8 +18,10 @@ static void mark_written(void *opaque, uint64_t start, uint64_t end) {
     uint64_t first = (start - p->range->start + p->range->offset) / RAM_PAGE_SIZE;
     uint64_t last = (end - p->range->start + p->range->offset + RAM_PAGE_SIZE - 1) / RAM_PAGE_SIZE;
     last = last < p->block->pages ? last : p->block->pages;
-    bits_set_range(p->block->written, first, last);
-    *p->pages += last - first;
+    if (last > first) {
+        bits_set_range(p->block->written, first, last);
+        *p->pages += last - first;
+    }
 }
 
 /* Adds to `written` what was written since the last look, and protects it again. */
@@ -40,7 +43,8 @@ static int look(struct source *s, struct error *err) {
     s->dirty_interval = s->looked_at != 0 ? now - s->looked_at : 0;
     s->dirty_pages = pages;
     s->looked_at = now;
-    s->forecast.scan = clock_now() - now;
+    s->scan_time = clock_now() - now;
+    forecast_note_least(&s->forecast.scan, s->scan_time);
     return 0;
 }
 
@@ -70,6 +74,9 @@ int source_scan(struct source *s, struct error *err) {
 int source_sample(struct source *s, struct error *err) {
     if (look(s, err) < 0) {
         return -1;
+    }
+    for (size_t i = 0; fault_planned("lose-samples", NULL) && i < s->ram.count; i++) {
+        bits_clear_range(s->ram.blocks[i].written, 0, s->ram.blocks[i].pages);
     }
     status_note(&s->status, &s->status.dirty_rate, (uint64_t)dirty_page_rate(s));
     return 0;

@@ -8,7 +8,7 @@
 #include <sys/resource.h>
 
 void status_init(struct status *s) {
-    *s = (struct status){ .state = "setup", .stage = "connect", .started = clock_now() };
+    *s = (struct status){ .state = "setup", .stage = "connect", .started = clock_now(), .throttle.policy = "none" };
     pthread_mutex_init(&s->lock, NULL);
     s->times = (struct status_times){ STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN,
                                       STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN };
@@ -86,12 +86,10 @@ static json_t *query_locked(struct status *s) {
     set_ms(object, "downtime", s->times.downtime);
     json_object_set_new(object, "ram", ram_json(s));
     json_object_set_new(object, "codecs", codecs_json(s->counters));
-    if (s->throttle.policy != NULL) {
-        json_object_set_new(object, "cpu-throttle-percentage", json_integer(s->throttle.percent));
-        json_object_set_new(object, "throttle",
-                            json_pack("{s:s, s:i, s:f}", "policy", s->throttle.policy, "max-percent",
-                                      (int)s->throttle.most, "time", (double)s->throttle.held / 1e6));
-    }
+    json_object_set_new(object, "cpu-throttle-percentage", json_integer(s->throttle.percent));
+    json_object_set_new(object, "throttle",
+                        json_pack("{s:s, s:i, s:f}", "policy", s->throttle.policy, "max-percent", (int)s->throttle.most,
+                                  "time", (double)s->throttle.held / 1e6));
     if (s->planned) {
         json_object_set_new(object, "plan",
                             json_pack("{s:i, s:f, s:I, s:I}", "compress-threads", (int)s->plan.compress_threads,

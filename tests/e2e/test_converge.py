@@ -50,6 +50,14 @@ def test_rate_ends(busy):
     assert percents(events)[-1] == 0
 
 
+def test_without_what_samples_find_memory_differs(busy):
+    """What a scan within a pass finds belongs to the next pass. If this finds nothing, the test above proves nothing."""
+    source, there = busy
+    with gw.Migration(source, there, settings={**SLOW, "throttle-policy": "rate"}, fault="lose-samples") as migration:
+        migration.complete(150)
+    assert oracle.compare_ram(source, there) != {}
+
+
 def test_staged_ends(busy):
     """At the latest by the forced switchover that it offers."""
     report, events = complete(*busy, {"throttle-policy": "staged", "completion-timeout": 20, "timeout-action": "force"})

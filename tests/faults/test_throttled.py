@@ -60,7 +60,7 @@ def test_the_link_breaks(make_scene):
 
 
 def test_stopped_by_job_control(make_scene):
-    """SIGSTOP of the engine must not hold the guest for good."""
+    """Ctrl-Z while the guest is held back does not hold it for good."""
     scene = make_scene(load=LOAD, memory=48 << 20)
     migration = throttled(scene)
     migration.send.signal(signal.SIGTSTP)

@@ -185,15 +185,17 @@ static void progress_timeout(void **state) {
     assert_non_null(strstr(r.d.reason, "progress-timeout"));
 }
 
+/* A link around the world: it is moved all the same, when what is left to send takes little. */
 static void a_switchover_that_takes_too_long_by_itself(void **state) {
     (void)state;
     for (int p = CONVERGE_NONE; p <= CONVERGE_RATE; p++) {
         struct drive r = drive_begin((enum converge_policy)p);
-        r.in.overhead = 300 * CLOCK_MS;
-        for (int i = 0; i < 5; i++) {
-            pass(&r, 500, 500);
-            assert_true(r.d.action == CONVERGE_GO_ON && r.d.throttle == 0 && r.d.offer_force);
-        }
+        r.in.overhead = 400 * CLOCK_MS;
+        pass(&r, 500, 20);
+        assert_int_equal(r.d.action, CONVERGE_GO_ON);
+        pass(&r, 20, 1);
+        pass(&r, 1, 0);
+        assert_int_equal(r.d.action, CONVERGE_STOP);
     }
 }
 

@@ -89,6 +89,7 @@ int qemu_cpu_threads(struct vmm *vmm, pid_t **threads, size_t *count, struct err
         json_int_t id = json_integer_value(json_object_get(cpu, "thread-id"));
         if (id <= 0 || id > INT_MAX) {
             free(*threads);
+            *threads = NULL;
             return error_set(err, ERROR_VMM, "QEMU's answer to query-cpus-fast names no thread of vCPU %zu", i);
         }
         (*threads)[i] = (pid_t)id;
