@@ -15,11 +15,11 @@
 /* What a pass did. */
 struct forecast_pass {
     uint64_t pages;     /* of 4 KiB, that took anything to send: not zero, not in a hole */
-    uint64_t zeros;     /* pages that were looked at and found to be zero */
     uint64_t sent;      /* bytes given to the sockets */
     uint64_t delivered; /* bytes that the peer acknowledged meanwhile, of this pass or of before */
     int64_t time;       /* ns */
     bool link_bound;    /* the link, and not a CPU, was what it waited for */
+    uint64_t zeros;     /* pages that were looked at and found to be zero */
 };
 
 struct forecast {

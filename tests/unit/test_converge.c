@@ -181,8 +181,23 @@ static void progress_timeout(void **state) {
     pass(&r, 474, 474);
     assert_int_equal(r.d.action, CONVERGE_GO_ON); /* 9.5 s */
     pass(&r, 474, 474);
+    assert_int_equal(r.d.action, CONVERGE_GO_ON); /* the third without progress: no policy had a chance */
+    pass(&r, 474, 474);
     assert_int_equal(r.d.action, CONVERGE_GIVE_UP);
     assert_non_null(strstr(r.d.reason, "progress-timeout"));
+}
+
+/* A lull left little once; what is written since is held back and shrinks, which is progress though it is more. */
+static void progress_after_a_lull(void **state) {
+    (void)state;
+    struct drive r = drive_begin(CONVERGE_NONE);
+    r.config.progress_timeout = 10 * CLOCK_S;
+    pass(&r, 2048, 40);
+    pass(&r, 40, 1600);
+    for (int remaining = 1600; remaining > 300; remaining = remaining * 8 / 10) {
+        pass(&r, (uint64_t)remaining, (uint64_t)remaining * 8 / 10);
+        assert_int_equal(r.d.action, CONVERGE_GO_ON);
+    }
 }
 
 /* A link around the world: it is moved all the same, when what is left to send takes little. */
@@ -502,6 +517,7 @@ int main(void) {
         cmocka_unit_test(the_operator_forces),
         cmocka_unit_test(completion_timeout),
         cmocka_unit_test(progress_timeout),
+        cmocka_unit_test(progress_after_a_lull),
         cmocka_unit_test(a_switchover_that_takes_too_long_by_itself),
         cmocka_unit_test(without_a_throttle_all_are_none),
         cmocka_unit_test(stepped_goes_up_by_steps),
