@@ -8,7 +8,7 @@ import shutil
 import tempfile
 
 from gwtest import engine, hugepages, netns, stunt
-from gwtest.measured import WARM_MORE, warm
+from gwtest.measured import warm
 from gwtest.qemu import MIB, Backend
 
 MIX = "40,37,8,15"  # what the real guest's memory is made of by default (guest/settings.c)
@@ -28,7 +28,7 @@ class Pair:
 
     def __init__(self, memory, load, link=None, hosts=None, fill=70, huge=False, name="source", cpus=1):
         self.stack = contextlib.ExitStack()
-        self.warm = 0 if huge else memory + WARM_MORE
+        self.memory, self.huge = memory, huge
         try:
             directory = tempfile.mkdtemp(prefix="godwit-stunt-", dir="/dev/shm")
             self.stack.callback(shutil.rmtree, directory)
@@ -58,8 +58,8 @@ class Pair:
     def run(self, settings=None, timeout=400, during=None, stop=True):
         """One whole migration. `during` is a context manager that is entered when it begins. With `stop` the guest is
         stopped and checked in the end; a migration that fails then is an error. Without, it has not ended."""
-        if self.warm:
-            warm(self.warm)
+        if not self.huge:  # the pool has them already
+            warm(self.memory)
         wire = sum(self.hosts.a.counters())
         with self.start(settings) as migration:
             with during or contextlib.nullcontext():

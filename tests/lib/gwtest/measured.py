@@ -11,7 +11,6 @@ from . import cpu, engine, netns, qemu, silence, stock
 
 BASELINE_SECONDS = 2
 AFTER_TICKS = 100
-MAP_POPULATE = 0x8000
 WARM_MORE = 512 << 20  # besides the guest's memory: socket buffers, page tables, the engines
 
 # seconds, ms, bytes, CPU seconds, ms, ms, list of texts, the engine's own report; whether it ended in its time (when
@@ -19,13 +18,14 @@ WARM_MORE = 512 << 20  # besides the guest's memory: socket buffers, page tables
 Run = collections.namedtuple("Run", "total downtime wire cpu handover silence problems report ended", defaults=(True,))
 
 
-def warm(size):
-    """Touches so much free memory and gives it back.
+def warm(memory):
+    """Touches as much free memory as the migration of a guest of `memory` bytes fills, and gives it back.
 
     Where the machine is a guest itself, its host may take memory that is free for some seconds, and giving it again takes
     the host 2 s and more for each GiB: what a migration fills would be measured, and who comes later finds it there.
     """
-    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_POPULATE):
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+    with mmap.mmap(-1, memory + WARM_MORE, flags=flags):
         pass
 
 
@@ -76,7 +76,7 @@ class Measured:
         before = self.guests_cpu()
         time.sleep(self.baseline)
         idle = (self.guests_cpu() - before) / self.baseline
-        warm(self.memory + WARM_MORE)
+        warm(self.memory)
         busy, wire, began = self.guests_cpu(), self.wire(), time.monotonic()
         ended = True
         try:
