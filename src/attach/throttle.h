@@ -36,6 +36,8 @@ struct throttle_config {
     pid_t pid;               /* whose threads */
     enum throttle_kind kind; /* THROTTLE_AUTO is duty: it fails safe */
     const char *root;        /* before /proc and /sys; "" but for tests */
+    int64_t attention;       /* ns: duty lets the threads run while nobody has called throttle_set() or
+                                throttle_check() for so long; 0: it does not mind */
     throttle_note_fn *note;  /* NULL: nobody undoes a quota; it is then refused */
     void *opaque;
 };

@@ -24,6 +24,8 @@
  *   end of the duty thread lets go of it.
  * - Sleeps end late, and on a busy machine much later. So how long the guest is held is derived from how long it really
  *   ran.
+ * - Who holds a guest back has to keep deciding that. A caller that waits for a slow disk or a slow peer does not, and
+ *   the guest runs until it is asked again (throttle_config.attention).
  * - A thread that is stopped while it has one of the VMM's locks makes the others wait for that share of a period. That
  *   is why a period is short.
  */
@@ -77,6 +79,7 @@ struct duty {
     pthread_cond_t
         changed; /* on CLOCK_MONOTONIC: percent or quit for the duty thread, begun or failure for the caller */
     unsigned percent;
+    int64_t attention, asked_at; /* ns; when the caller was heard of last */
     bool quit;
     bool begun;           /* all threads were asked to stop once */
     struct error failure; /* why the thread ended by itself */
@@ -226,11 +229,19 @@ static size_t end_hold(struct duty *d, int64_t *released) {
     return left;
 }
 
+static bool is_forgotten(const struct duty *d, int64_t now) {
+    return d->attention > 0 && now - d->asked_at > d->attention;
+}
+
+static int64_t run_until(const struct duty *d, int64_t released, int64_t now) {
+    return is_forgotten(d, now) ? now + CLOCK_S : released + run_slice(d->percent);
+}
+
 /* The guest's share. False: the throttle ends. */
 static bool run_guest(struct duty *d, int64_t released, size_t left) {
     for (;;) {
         pthread_mutex_lock(&d->lock);
-        int64_t deadline = released + run_slice(d->percent), now = clock_now();
+        int64_t now = clock_now(), deadline = run_until(d, released, now);
         bool quit = d->quit;
         if (!quit && now < deadline) {
             wait_until(d, left > 0 && now + LOOK_AGAIN < deadline ? now + LOOK_AGAIN : deadline);
@@ -313,6 +324,7 @@ static void end_thread(struct duty *d) {
 static int start_thread(struct duty *d, unsigned percent, struct error *err) {
     sigset_t all, old;
     d->percent = percent;
+    d->asked_at = clock_now();
     d->quit = d->begun = d->holding = false;
     error_clear(&d->failure);
     /* the guest waits on this thread: no signal handler shall run on it */
@@ -342,6 +354,7 @@ static int duty_hold(struct throttle *t, unsigned percent, struct error *err) {
     if (d->running && !has_failed(d)) {
         LOCK_GUARD(&d->lock);
         d->percent = percent;
+        d->asked_at = clock_now();
         pthread_cond_broadcast(&d->changed);
         return 0;
     }
@@ -360,7 +373,16 @@ static int duty_release(struct throttle *t, struct error *err) {
 
 static int duty_check(struct throttle *t, struct error *err) {
     struct duty *d = t->state;
-    return d->running && has_failed(d) ? end_failed(d, err) : 0;
+    if (d->running && has_failed(d)) {
+        return end_failed(d, err);
+    }
+    LOCK_GUARD(&d->lock);
+    bool forgotten = is_forgotten(d, clock_now());
+    d->asked_at = clock_now();
+    if (forgotten) {
+        pthread_cond_broadcast(&d->changed);
+    }
+    return 0;
 }
 
 static int64_t duty_held_ns(struct throttle *t) {
@@ -400,6 +422,7 @@ static int duty_open(struct throttle *t, struct error *err) {
     }
     t->state = d;
     d->pid = t->config.pid;
+    d->attention = t->config.attention;
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);

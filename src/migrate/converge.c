@@ -167,8 +167,9 @@ static void follow_policy(const struct converge_config *config, struct converge_
 /* The end of pre-copy, and why; false when it goes on. */
 static bool decide_end(const struct converge_config *config, const struct converge_input *in,
                        struct converge_state *state, struct converge_decision *decision) {
-    if (in->pass_ended && in->pass != state->counted) {
+    if (in->pass_ended && in->pass != state->noted) {
         note_progress(in, state);
+        state->noted = in->pass;
     }
     const char *why = config->force ? "the switchover is forced" : time_is_up(config, in, state);
     if (in->pass_ended && should_stop(config, in, state, decision->downtime, why != NULL)) {

@@ -91,7 +91,8 @@ struct converge_state {
     bool sending_known;
     int64_t last_sending;  /* forecast at the end of the pass before, without the overhead, ns; valid when known */
     unsigned extra_passes; /* made although the limit was met */
-    uint32_t counted; /* the last pass whose end was counted: it is asked about again when a stop comes to nothing */
+    uint32_t counted; /* the last pass whose end the policy was told: when a stop comes to nothing it is asked again */
+    uint32_t noted;   /* the same, for the progress */
     bool least_known;
     uint64_t least;   /* progress: the least that remained at the end of a pass, ... */
     int64_t least_at; /* ... or of one of two that shrank, or since when the guest is held more than ever, and ... */

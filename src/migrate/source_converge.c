@@ -11,6 +11,9 @@
 #define SAMPLE_INTERVAL (50 * CLOCK_MS)
 /* Without samples of what the guest writes: only timeouts, and an operator who forces the end. */
 #define WATCH_INTERVAL (250 * CLOCK_MS)
+/* The guest runs while nobody has looked after it for ATTENTION, so it is looked after a few times as often. */
+#define ATTENTION CLOCK_S
+#define ATTEND_INTERVAL (200 * CLOCK_MS)
 /* From the decision to stop until the guest stands still. */
 #define STOP_S 0.01
 /* A scan costs the guest a fault for each page that it writes again: no more than this part of the time is scanned. */
@@ -44,6 +47,7 @@ void source_converge_open(struct source *s) {
     struct throttle_config config = { .pid = s->vmm->pid,
                                       .kind = (enum throttle_kind)s->params.value[PARAM_THROTTLE_ACTUATOR],
                                       .root = "",
+                                      .attention = ATTENTION,
                                       .note = guardian_note_text,
                                       .opaque = &s->guardian };
     enum converge_policy policy = (enum converge_policy)s->params.value[PARAM_THROTTLE_POLICY];
@@ -231,14 +235,24 @@ static int64_t interval(struct source *s) {
     return !samples(s) ? WATCH_INTERVAL : least > SAMPLE_INTERVAL ? least : SAMPLE_INTERVAL;
 }
 
-int64_t source_converge_wait(struct source *s) {
+/* ns until the next decision is due. */
+static int64_t decision_wait(struct source *s) {
     int64_t since = s->looked_at > s->decided_at ? s->looked_at : s->decided_at;
     int64_t left = since + interval(s) - clock_now();
     return left > 0 ? left : 0;
 }
 
+int64_t source_converge_wait(struct source *s) {
+    int64_t left = decision_wait(s);
+    return s->throttled > 0 && left > ATTEND_INTERVAL ? ATTEND_INTERVAL : left;
+}
+
 int source_converge_within(struct source *s, struct error *err) {
-    if (s->stopped_at != 0 || source_converge_wait(s) > 0) {
+    if (s->stopped_at != 0) {
+        return 0;
+    }
+    if (decision_wait(s) > 0) {
+        apply_throttle(s, s->throttled, "as it was");
         return 0;
     }
     bool sampled = samples(s);
