@@ -24,6 +24,11 @@ def speed(scene, seconds):
     return (stamps(scene) - before) / (time.monotonic() - began)
 
 
+def check_let_go(scene, full):
+    """Full speed again, though the machine may be busy with other things for a while."""
+    wait_until(lambda: speed(scene, 0.5) > 0.5 * full, "the guest is at its speed again")
+
+
 def throttled(scene):
     """A migration that holds the guest back by 90 % and more."""
     migration = scene.migrate(scene.spare(), SLOW)
@@ -40,10 +45,8 @@ def test_the_engine_ends(make_scene, number):
     migration.send.signal(number)
     if number != signal.SIGKILL:
         migration.send.wait(PATIENCE)
-    time.sleep(0.1)
-    after = speed(scene, 1)
     assert held < 0.5 * full, "it was not held back"
-    assert after > 0.5 * full, (held, after, full)
+    check_let_go(scene, full)
     migration.receive.wait(PATIENCE)
     scene.check_runs_on()
 
@@ -54,7 +57,7 @@ def test_the_link_breaks(make_scene):
     migration = throttled(scene)
     migration.receive.kill()
     assert scene.check_failed(migration)["class"] == "link"
-    assert speed(scene, 1) > 0.5 * full
+    check_let_go(scene, full)
     scene.check_runs_on()
     scene.check_retry()
 

@@ -22,7 +22,7 @@ static void change_bytes(struct rig *r, size_t block, uint64_t page, uint64_t n)
     struct error err = { 0 };
     assert_ok(ram_read(&r->source.blocks[block], page, 1, data, &err) == 0, &err);
     while (n-- > 0) {
-        data[random_below(&seed, sizeof(data))] = (uint8_t)random_next(&seed);
+        data[random_below(&seed, sizeof(data))] ^= (uint8_t)(1 + random_below(&seed, 255)); /* another one, always */
     }
     rig_write(r, block, page, data);
 }
