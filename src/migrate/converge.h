@@ -45,7 +45,7 @@ struct converge_input {
     int64_t now;        /* ns, monotonic */
     int64_t started;    /* of the migration, same clock */
     uint64_t ram;       /* of the guest */
-    uint64_t remaining; /* written and not yet sent */
+    uint64_t remaining; /* written and not yet sent, each page once; what waits because it is hot included */
 
     double wire_rate; /* bytes/s that the link carries, measured of late; 0: not known yet */
     double ratio;     /* bytes on the wire for each byte of memory, of late; more than 0 */
@@ -58,8 +58,8 @@ struct converge_input {
 
     unsigned pass;         /* from 1, which sends everything */
     bool pass_ended;       /* the pass is over and the scan behind it is done */
-    uint64_t pass_sent;    /* by the pass that ended */
-    uint64_t pass_dirtied; /* during it */
+    uint64_t pass_sent;    /* by the pass that ended, without what waited */
+    uint64_t pass_dirtied; /* during it, whether it waited to be sent already or not */
     int64_t pass_time;     /* ns */
 
     unsigned throttle; /* percent in force since the last decision; 0 also when it can't be had */

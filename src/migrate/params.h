@@ -42,10 +42,12 @@ enum param {
     PARAM_COMPLETION_TIMEOUT, /* s, 0: none */
     PARAM_PROGRESS_TIMEOUT,   /* s, 0: none */
     PARAM_TIMEOUT_ACTION,     /* enum converge_timeout */
-    PARAM_TRACKER,            /* enum tracker_kind */
-    PARAM_LINK_TIMEOUT,       /* s */
-    PARAM_AUTOSTART,          /* bool */
-    PARAM_SOURCE_QUIT,        /* bool */
+    PARAM_RAM_DELAY_SAVE_PERCENT,
+    PARAM_RAM_SEGMENT_SIZE, /* bytes, 0: no segments wait */
+    PARAM_TRACKER,          /* enum tracker_kind */
+    PARAM_LINK_TIMEOUT,     /* s */
+    PARAM_AUTOSTART,        /* bool */
+    PARAM_SOURCE_QUIT,      /* bool */
     PARAM_COUNT,
 };
 

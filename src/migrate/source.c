@@ -91,6 +91,7 @@ static void release_rest(struct source *s) {
     ram_send_stop(s->send);
     devices_close(&s->devices);
     ram_send_close(s->send);
+    source_defer_close(s);
     source_plan_close(s);
     link_close(s->link);
     for (unsigned i = 0; i < s->channel_count; i++) {

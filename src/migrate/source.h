@@ -12,6 +12,7 @@
 #include "host/waiting.h"
 #include "migrate/control.h"
 #include "migrate/converge.h"
+#include "migrate/deferral.h"
 #include "migrate/devices.h"
 #include "migrate/events.h"
 #include "migrate/forecast.h"
@@ -84,11 +85,16 @@ struct source {
     unsigned rejected_count; /* batches, in all */
     int64_t scanned_at;      /* clock_now() of the last scan */
     int64_t looked_at;       /* the same, samples within a pass included */
+    int64_t rated_at;        /* the same, of those that the dirty rate was measured by */
     int64_t scan_time;       /* ns that the last look took */
-    uint64_t dirty_pages;    /* that the last look found, ... */
-    int64_t dirty_interval;  /* ... written in so many ns */
-    struct pass_start {      /* of the running or last pass */
-        uint64_t pages;      /* dirty */
+    uint64_t found_pages;    /* by looks since the dirty rate was measured last */
+    uint64_t dirty_pages;    /* what it was measured by: so many were found written, ... */
+    int64_t dirty_interval;  /* ... in so many ns */
+    struct deferral deferral;
+    struct pass_start {             /* of the running or last pass */
+        uint64_t pages;             /* dirty, those that wait included */
+        uint64_t waited;            /* of them, valid at its end: were not sent, for their segments are hot */
+        uint64_t dirtied;           /* since its beginning, as of the last scan */
         uint64_t sent_pages, zeros; /* by all passes before */
         int64_t at;
         uint64_t transferred, queued; /* bytes that the sockets had taken, and that the peer had not acknowledged */
@@ -166,6 +172,21 @@ size_t source_mark_rejections(struct source *s);
 int source_scan(struct source *s, struct error *err);
 /* Within a pass: the same, but what it finds is for the next pass. */
 int source_sample(struct source *s, struct error *err);
+/* Measures the dirty rate by what was found since the last time. */
+void source_rate(struct source *s);
+
+/* source_defer.c: hot segments wait. Opens when RAM and the sender are. */
+int source_defer_open(struct source *s, struct error *err);
+void source_defer_close(struct source *s);
+/* A look found pages [first, end) of a block written. */
+void source_defer_note(struct source *s, uint16_t block, uint64_t first, uint64_t end);
+/* Right before a pass that is not the last one: chooses what waits. */
+void source_defer_begin(struct source *s);
+/* Within it, after a sample: chooses again among what has not been sent. */
+void source_defer_within(struct source *s);
+/* ns until heat is to be sampled when nobody else samples; INT64_MAX: not in this pass. */
+int64_t source_defer_wait(const struct source *s);
+int source_defer_sample(struct source *s, struct error *err);
 
 /* source_converge.c. Finds out whether the guest can be held back; that it can't is only warned of. */
 void source_converge_open(struct source *s);
@@ -186,10 +207,10 @@ void source_converge_close(struct source *s);
 
 /* source_pass.c: bytes on their way. */
 uint64_t source_queued(const struct source *s);
-/* Sends all dirty pages: starts a pass and waits for its end. Scan, then drain, come before it. */
+/* Sends what is dirty, but for what is hot: starts a pass and waits for its end. Scan, then drain, come before it. */
 int source_pass(struct source *s, struct error *err);
-/* The same in two halves. */
-void source_pass_begin(struct source *s);
+/* A pass over all that is dirty, in two halves. */
+void source_pass_begin_whole(struct source *s);
 int source_pass_wait(struct source *s, struct error *err);
 
 /* What the other side may take for an answer that needs no data: it is alive, else the link tells. */

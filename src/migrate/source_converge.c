@@ -148,7 +148,7 @@ static struct converge_input measure(struct source *s, bool pass_ended, bool sam
         .now = clock_now(),
         .started = s->status.started,
         .ram = s->status.ram_total,
-        .remaining = (left + (pass_ended ? 0 : ram_written_pages(&s->ram))) * RAM_PAGE_SIZE,
+        .remaining = (left + (pass_ended ? 0 : ram_send_fresh_pages(s->send))) * RAM_PAGE_SIZE,
         .wire_rate = sending_rate(f),
         .ratio = f->ratio,
         .dirty_rate = sampled && s->dirty_interval > 0
@@ -157,8 +157,8 @@ static struct converge_input measure(struct source *s, bool pass_ended, bool sam
         .dirty_interval = s->dirty_interval,
         .pass = ram_send_pass(s->send),
         .pass_ended = pass_ended,
-        .pass_sent = s->pass.pages * RAM_PAGE_SIZE,
-        .pass_dirtied = s->status.remaining,
+        .pass_sent = (s->pass.pages - s->pass.waited) * RAM_PAGE_SIZE,
+        .pass_dirtied = s->pass.dirtied * RAM_PAGE_SIZE,
         .pass_time = s->scanned_at - s->pass.at,
         .throttle = s->throttled,
         .can_throttle = s->throttle != NULL,
@@ -222,7 +222,8 @@ int source_converge_decide(struct source *s, struct converge_decision *d, struct
     return decide(s, true, true, d, err);
 }
 
-/* In pass 1 everything goes anyway: what is written meanwhile says little, and protecting it costs the guest faults. */
+/* In pass 1 everything goes anyway: what is written meanwhile says little, and protecting it costs the guest faults.
+ * But for the few times that heat is sampled. */
 static bool samples(struct source *s) {
     pthread_mutex_lock(&s->params_lock);
     bool rate = s->params.value[PARAM_THROTTLE_POLICY] == CONVERGE_RATE;
@@ -237,13 +238,14 @@ static int64_t interval(struct source *s) {
 
 /* ns until the next decision is due. */
 static int64_t decision_wait(struct source *s) {
-    int64_t since = s->looked_at > s->decided_at ? s->looked_at : s->decided_at;
+    int64_t since = s->rated_at > s->decided_at ? s->rated_at : s->decided_at;
     int64_t left = since + interval(s) - clock_now();
     return left > 0 ? left : 0;
 }
 
 int64_t source_converge_wait(struct source *s) {
-    int64_t left = decision_wait(s);
+    int64_t left = decision_wait(s), heat = samples(s) ? INT64_MAX : source_defer_wait(s);
+    left = left < heat ? left : heat;
     return s->throttled > 0 && left > ATTEND_INTERVAL ? ATTEND_INTERVAL : left;
 }
 
@@ -251,13 +253,19 @@ int source_converge_within(struct source *s, struct error *err) {
     if (s->stopped_at != 0) {
         return 0;
     }
+    bool sampled = samples(s);
+    if (!sampled && source_defer_wait(s) == 0) {
+        return source_defer_sample(s, err);
+    }
     if (decision_wait(s) > 0) {
         apply_throttle(s, s->throttled, "as it was");
         return 0;
     }
-    bool sampled = samples(s);
-    if (sampled && source_sample(s, err) < 0) {
-        return -1;
+    if (sampled) {
+        if (source_sample(s, err) < 0) {
+            return -1;
+        }
+        source_rate(s);
     }
     s->decided_at = clock_now();
     struct converge_decision d;

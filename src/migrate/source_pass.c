@@ -2,7 +2,9 @@
 /* One pass over the dirty pages, and what it teaches. */
 #include "migrate/source.h"
 
+#include "base/bits.h"
 #include "base/clock.h"
+#include "base/fault.h"
 
 /* Bytes that the sockets have taken and the peer has not acknowledged. */
 uint64_t source_queued(const struct source *s) {
@@ -36,7 +38,7 @@ static void learn(struct source *s) {
     pthread_mutex_unlock(&s->status.lock);
 }
 
-void source_pass_begin(struct source *s) {
+static void begin(struct source *s, bool whole) {
     atomic_store(&ram_send_counters(s->send)->done, 0);
     s->pass = (struct pass_start){ .pages = s->status.remaining / RAM_PAGE_SIZE, /* main thread: the only writer */
                                    .sent_pages = pages_sent(s),
@@ -46,7 +48,12 @@ void source_pass_begin(struct source *s) {
                                    .queued = source_queued(s) };
     ram_send_set_cache(s->send, s->plan.delta_cache);
     ram_send_set_urgent(s->send, s->stopped_at != 0);
-    ram_send_start(s->send);
+    ram_send_start(s->send, whole);
+}
+
+void source_pass_begin_whole(struct source *s) {
+    s->deferral.on = false;
+    begin(s, true);
 }
 
 /* A destination that pings but takes nothing must not keep a stopped guest waiting. */
@@ -69,6 +76,18 @@ static int check_moving(struct source *s, struct watch *w, struct error *err) {
     return 0;
 }
 
+/* What a pass leaves dirty is what it passed over. */
+static void note_waited(struct source *s) {
+    s->pass.waited = s->deferral.on ? ram_dirty_pages(&s->ram) : 0;
+    for (size_t i = 0; fault_planned("lose-deferred", NULL) && i < s->ram.count; i++) {
+        bits_clear_range(s->ram.blocks[i].dirty, 0, s->ram.blocks[i].pages);
+    }
+    pthread_mutex_lock(&s->status.lock);
+    s->status.remaining = s->pass.waited * RAM_PAGE_SIZE;
+    s->status.deferred += s->pass.waited;
+    pthread_mutex_unlock(&s->status.lock);
+}
+
 int source_pass_wait(struct source *s, struct error *err) {
     struct watch watch = { 0, clock_now() };
     int finished;
@@ -83,15 +102,17 @@ int source_pass_wait(struct source *s, struct error *err) {
         return -1;
     }
     learn(s);
-    status_note(&s->status, &s->status.remaining, 0);
+    note_waited(s);
     events_emit(&s->events, "pass",
-                json_pack("{s:i, s:I, s:I, s:f}", "pass", (int)ram_send_pass(s->send), "pages",
-                          (json_int_t)s->pass.pages, "transferred", (json_int_t)s->status.transferred, "ms",
+                json_pack("{s:i, s:I, s:I, s:I, s:f}", "pass", (int)ram_send_pass(s->send), "pages",
+                          (json_int_t)(s->pass.pages - s->pass.waited), "deferred", (json_int_t)s->pass.waited,
+                          "transferred", (json_int_t)s->status.transferred, "ms",
                           (double)(clock_now() - s->pass.at) / 1e6));
     return 0;
 }
 
 int source_pass(struct source *s, struct error *err) {
-    source_pass_begin(s);
+    source_defer_begin(s);
+    begin(s, false);
     return source_pass_wait(s, err);
 }

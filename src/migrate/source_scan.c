@@ -8,9 +8,10 @@
 
 /* Where in a block a mapping lies. */
 struct place {
+    struct source *source;
+    uint16_t index;
     struct ram_block *block;
     const struct vmm_ram_range *range;
-    uint64_t *pages; /* counts what is reported */
 };
 
 static void mark_written(void *opaque, uint64_t start, uint64_t end) {
@@ -20,36 +21,40 @@ static void mark_written(void *opaque, uint64_t start, uint64_t end) {
     last = last < p->block->pages ? last : p->block->pages;
     if (last > first) {
         bits_set_range(p->block->written, first, last);
-        *p->pages += last - first;
+        p->source->found_pages += last - first;
+        source_defer_note(p->source, p->index, first, last);
     }
 }
 
 /* Adds to `written` what was written since the last look, and protects it again. */
 static int look(struct source *s, struct error *err) {
     int64_t now = clock_now();
-    uint64_t pages = 0;
     if (tracker_check(s->tracker, err) < 0) {
         return -1;
     }
-    for (size_t i = 0; i < s->ram.count; i++) {
+    heat_age(&s->deferral.heat, s->looked_at != 0 ? now - s->looked_at : 0);
+    for (uint16_t i = 0; i < s->ram.count; i++) {
         const struct vmm_ram *ram = &s->vmm->ram[i];
         for (size_t k = 0; k < ram->range_count; k++) {
-            struct place place = { &s->ram.blocks[i], &ram->ranges[k], &pages };
+            struct place place = { s, i, &s->ram.blocks[i], &ram->ranges[k] };
             if (tracker_scan(s->tracker, place.range->start, place.range->end, mark_written, &place, err) < 0) {
                 return -1;
             }
         }
     }
-    s->dirty_interval = s->looked_at != 0 ? now - s->looked_at : 0;
-    s->dirty_pages = pages;
     s->looked_at = now;
     s->scan_time = clock_now() - now;
     forecast_note_least(&s->forecast.scan, s->scan_time);
     return 0;
 }
 
-static double dirty_page_rate(const struct source *s) {
-    return s->dirty_interval > 0 ? (double)s->dirty_pages * 1e9 / (double)s->dirty_interval : 0;
+void source_rate(struct source *s) {
+    s->dirty_interval = s->rated_at != 0 ? s->looked_at - s->rated_at : 0;
+    s->dirty_pages = s->found_pages;
+    s->found_pages = 0;
+    s->rated_at = s->looked_at;
+    double rate = s->dirty_interval > 0 ? (double)s->dirty_pages * 1e9 / (double)s->dirty_interval : 0;
+    status_note(&s->status, &s->status.dirty_rate, (uint64_t)rate);
 }
 
 int source_scan(struct source *s, struct error *err) {
@@ -57,6 +62,8 @@ int source_scan(struct source *s, struct error *err) {
     if (look(s, err) < 0) {
         return -1;
     }
+    source_rate(s);
+    s->pass.dirtied += ram_written_pages(&s->ram);
     ram_take_written(&s->ram);
     if (removal_mark(&s->removal, &s->ram, err) < 0) {
         return -1;
@@ -65,7 +72,6 @@ int source_scan(struct source *s, struct error *err) {
     pthread_mutex_lock(&s->status.lock);
     s->status.remaining = dirty * RAM_PAGE_SIZE;
     s->status.passes++;
-    s->status.dirty_rate = (uint64_t)dirty_page_rate(s);
     pthread_mutex_unlock(&s->status.lock);
     s->scanned_at = s->looked_at;
     return 0;
@@ -78,6 +84,6 @@ int source_sample(struct source *s, struct error *err) {
     for (size_t i = 0; fault_planned("lose-samples", NULL) && i < s->ram.count; i++) {
         bits_clear_range(s->ram.blocks[i].written, 0, s->ram.blocks[i].pages);
     }
-    status_note(&s->status, &s->status.dirty_rate, (uint64_t)dirty_page_rate(s));
+    source_defer_within(s);
     return 0;
 }

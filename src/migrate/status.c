@@ -42,14 +42,14 @@ static void set_ms(json_t *object, const char *name, int64_t ns) {
 
 static json_t *ram_json(const struct status *s) {
     const struct ram_counters *n = s->counters;
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:i, s:I, s:I}", "total",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:i, s:I, s:I, s:I}", "total",
                      (json_int_t)s->ram_total, "transferred", (json_int_t)s->transferred, "remaining",
                      (json_int_t)s->remaining, "normal", (json_int_t)(n ? load(&n->normal) : 0), "duplicate",
                      (json_int_t)(n ? load(&n->duplicate) : 0), "unchanged", (json_int_t)(n ? load(&n->unchanged) : 0),
                      "delta", (json_int_t)(n ? load(&n->delta) : 0), "dirty-sync-count", (json_int_t)s->passes,
                      "dirty-pages-rate", (json_int_t)s->dirty_rate, "mbps", s->mbps, "page-size", (int)RAM_PAGE_SIZE,
                      "delta-bytes", (json_int_t)(n ? load(&n->delta_bytes) : 0), "resent",
-                     (json_int_t)(n ? load(&n->resent) : 0));
+                     (json_int_t)(n ? load(&n->resent) : 0), "deferred", (json_int_t)s->deferred);
 }
 
 static json_t *codecs_json(const struct ram_counters *n) {

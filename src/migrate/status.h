@@ -32,6 +32,7 @@ struct status {
     struct status_times times;
     uint64_t ram_total;    /* bytes of guest memory */
     uint64_t remaining;    /* bytes that are dirty and not yet sent */
+    uint64_t deferred;     /* pages that waited, each once a pass */
     uint64_t transferred;  /* bytes on the wire, all connections */
     uint64_t device_state; /* bytes of it */
     uint32_t passes;

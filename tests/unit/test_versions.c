@@ -226,7 +226,7 @@ static void settings_change_while_it_runs(void **state) {
     for (int i = 0; i < 40; i++) {
         ram_send_set_cache(r.send, caches[random_below(&seed, COUNT(caches))]);
         ram_send_set_urgent(r.send, i % 5 == 0);
-        assert_int_equal(ram_send_start(r.send), ++r.pass);
+        assert_int_equal(ram_send_start(r.send, true), ++r.pass);
         int rc;
         while ((rc = ram_send_poll(r.send, &err)) == 0) {
             ram_send_set_threads(r.send, (unsigned)random_below(&seed, 9), 0.1 + (double)random_below(&seed, 80) / 10);
@@ -281,7 +281,7 @@ static void closed_in_the_middle(void **state) {
                                             .threads = threads,
                                             .cache = 1 << 20 });
             each_page(&r, fill, 1);
-            ram_send_start(r.send);
+            ram_send_start(r.send, true);
             clock_sleep(wait_ms * CLOCK_MS);
             rig_close(&r);
         }
