@@ -203,6 +203,7 @@ static void price(struct sim_guest *guest, double wire_rate, double cpus, void *
     const struct watch *w = opaque;
     struct content_means means = { .gather_ns = w->gather_ns,
                                    .cpus = w->plan.cpu_share * cpus,
+                                   .budget = w->budget,
                                    .stretch = w->all.stretch,
                                    .threads = w->plan.compress_threads,
                                    .channels = PREDICT_CHANNELS,

@@ -38,6 +38,7 @@ static bool find_codec(const struct predict_report *r, struct rung *use, double 
     const struct watch *w = r->watch;
     struct content_means means = { .gather_ns = w->gather_ns,
                                    .cpus = w->plan.cpu_share,
+                                   .budget = w->budget,
                                    .stretch = w->all.stretch,
                                    .threads = w->plan.compress_threads,
                                    .channels = PREDICT_CHANNELS,

@@ -110,7 +110,7 @@ int content_measure(struct content *c, const struct params *params, const uint8_
 
 double content_cpus(const struct content_means *m) {
     double got = m->threads / (m->stretch >= 1 ? m->stretch : 1);
-    return got < m->cpus ? got : m->cpus;
+    return m->budget > 0 && m->budget < got ? m->budget : got;
 }
 
 struct sim_cost content_cost(const struct content *c, const struct content_means *m, struct rung *use, double *ratio) {
@@ -129,6 +129,7 @@ struct sim_cost content_cost(const struct content *c, const struct content_means
         }
         row = &c->rows[choice_foresee(&choice)];
     }
+    choice_set_cpus(&choice, content_cpus(m), m->threads);
     struct sim_cost cost = { row->ratio * RAM_PAGE_SIZE + PAGE_HEAD,
                              choice_work(&choice, &row->use, row->encode_ns, row->ratio) * RAM_PAGE_SIZE };
     choice_destroy(&choice);

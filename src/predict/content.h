@@ -23,7 +23,8 @@ struct content {
 /* What sending has besides its codec. */
 struct content_means {
     double gather_ns; /* CPU time for a byte: reading, looking for zeros, digest */
-    double cpus;      /* that the engine may use */
+    double cpus;      /* that the engine plans with: its choice depends on it, and not how fast it is */
+    double budget;    /* CPUs that it keeps within; 0: none */
     double stretch;   /* as above */
     unsigned threads, channels;
     double wire_rate; /* bytes/s */
@@ -33,7 +34,7 @@ struct content_means {
 int content_measure(struct content *c, const struct params *params, const uint8_t *bytes, size_t pages,
                     struct error *err);
 
-/* CPUs that the engine's work really gets of these. */
+/* CPUs that the engine's work really gets. */
 double content_cpus(const struct content_means *means);
 
 /* What a page costs with these means, and what it is compressed with (NULL: nobody asks). */

@@ -403,6 +403,7 @@ static void make_plan(struct watching *s) {
         .link_bound = true,
     };
     plan_make(&in, NULL, &s->w->plan);
+    s->w->budget = in.cpu_budget / 100.0;
 }
 
 static void close_all(struct watching *s) {

@@ -32,6 +32,7 @@ struct watch {
     double dirty_rate;                       /* bytes/s, each page once in 50 ms or so */
     int64_t attach, scan;                    /* ns that it took to attach, and a scan does */
     bool can_throttle;
+    double budget;    /* CPUs, as cpu-budget has it; 0: none */
     struct plan plan; /* what this host has for a migration now */
 };
 
