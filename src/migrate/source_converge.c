@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "migrate/converge_json.h"
+#include "migrate/converge_params.h"
 
 #include <stdlib.h>
 
@@ -21,20 +22,9 @@
 
 static struct converge_config config_of(struct source *s) {
     pthread_mutex_lock(&s->params_lock);
-    const int64_t *value = s->params.value;
-    struct converge_config c = {
-        .policy = (enum converge_policy)value[PARAM_THROTTLE_POLICY],
-        .trigger_threshold = (unsigned)value[PARAM_THROTTLE_TRIGGER_THRESHOLD],
-        .initial = (unsigned)value[PARAM_CPU_THROTTLE_INITIAL],
-        .increment = (unsigned)value[PARAM_CPU_THROTTLE_INCREMENT],
-        .max = (unsigned)value[PARAM_MAX_CPU_THROTTLE],
-        .downtime_limit = value[PARAM_DOWNTIME_LIMIT] * CLOCK_MS,
-        .completion_timeout = value[PARAM_COMPLETION_TIMEOUT] * CLOCK_S,
-        .progress_timeout = value[PARAM_PROGRESS_TIMEOUT] * CLOCK_S,
-        .timeout_action = (enum converge_timeout)value[PARAM_TIMEOUT_ACTION],
-        .force = atomic_load(&s->force),
-    };
+    struct converge_config c = converge_params(&s->params);
     pthread_mutex_unlock(&s->params_lock);
+    c.force = atomic_load(&s->force);
     return c;
 }
 
