@@ -96,7 +96,7 @@ static const struct param_row table[PARAM_COUNT] = {
                                  "s without less to send until timeout-action; 0: none" },
     [PARAM_TIMEOUT_ACTION] = { "timeout-action", timeout_actions, 0, 1, 0, SOURCE_SAYS, true,
                                "abort: the guest stays; force: it is switched over, however long that takes" },
-    [PARAM_RAM_DELAY_SAVE_PERCENT] = { "ram-delay-save-percent", NULL, 0, 100, 30, SOURCE_ONLY, true,
+    [PARAM_RAM_DELAY_SAVE_PERCENT] = { "ram-delay-save-percent", NULL, 0, 100, 0, SOURCE_ONLY, true,
                                        "percent of RAM, the hottest, that may wait while passes send the rest; 0: "
                                        "none" },
     [PARAM_RAM_SEGMENT_SIZE] = { "ram-segment-size", NULL, 0, 1 << 30, 2 << 20, SOURCE_ONLY, false,

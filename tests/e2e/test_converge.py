@@ -173,6 +173,7 @@ def test_what_the_guest_did_meanwhile(make_guest, engine):
 # Hot segments wait. The fifth segment of 2 MiB is hot in its first half and never written in its second one: what is
 # lost of that is lost for good.
 HOT_LOAD = "uniform,rate=100M,hot=9M,write=4096"
+WAIT = {"ram-delay-save-percent": 30}
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ def passes(events):
 
 
 def test_hot_segments_wait(skewed):
-    report, events = complete(*skewed, {"throttle-policy": "rate"})
+    report, events = complete(*skewed, {"throttle-policy": "rate", **WAIT})
     sent, deferred = passes(events)[0]
     assert deferred >= 512 and sent >= deferred  # at least the fifth segment, and never more than half
     assert report["ram"]["deferred"] == sum(waited for _, waited in passes(events))
@@ -195,19 +196,20 @@ def test_hot_segments_wait(skewed):
 
 @pytest.mark.parametrize("policy", ["none", "stepped", "staged"])
 def test_hot_segments_wait_whatever_the_policy(skewed, policy):
-    _, events = complete(*skewed, {"throttle-policy": policy, "completion-timeout": 6, "timeout-action": "force"})
+    settings = {"throttle-policy": policy, "completion-timeout": 6, "timeout-action": "force", **WAIT}
+    _, events = complete(*skewed, settings)
     assert passes(events)[0][1] > 0 and passes(events)[-1][1] == 0
 
 
 def test_without_what_waited_memory_differs(make_stunt, engine):
     """If this finds nothing, the tests above prove nothing."""
     source, there = unchecked(make_stunt, HOT_LOAD)
-    with gw.Migration(source, there, settings={**SLOW, "throttle-policy": "rate"}, fault="lose-deferred") as migration:
+    with gw.Migration(source, there, settings={**SLOW, **WAIT}, fault="lose-deferred") as migration:
         migration.complete(150)
     assert oracle.compare_ram(source, there) != {}
 
 
-@pytest.mark.parametrize("settings", [{"ram-delay-save-percent": 0}, {"ram-segment-size": 0}])
+@pytest.mark.parametrize("settings", [{}, {**WAIT, "ram-segment-size": 0}])
 def test_nothing_waits(skewed, settings):
     report, events = complete(*skewed, {"throttle-policy": "rate", **settings})
     assert report["ram"]["deferred"] == 0 and not any(waited for _, waited in passes(events))
