@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hot segments wait (row C7, off by default): before a pass, and again whenever a sample within it has told more, the hottest segments
- * are taken out of it, up to ram-delay-save-percent of RAM.
+ * Hot segments wait (row C7, off by default): before a pass, and again whenever a sample within it has told more, the
+ * hottest segments are taken out of it, up to ram-delay-save-percent of RAM.
  *
  * What waits stays dirty, and that is all: the next scan counts it as remaining, the next pass has it, and the final
  * pass, which nothing is taken out of, too.
