@@ -49,9 +49,12 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define PERIOD (20 * CLOCK_MS)
-/* Of the guest, in each period, however little time it gets: 99 % is a period of 50 ms. Attaching to some tens of
- * threads is little beside it. */
+/* Short: a guest that is to hear something, that it shall stop for one, hears it in its share of a period only. Longer
+ * where there are many threads to attach to. */
+#define PERIOD (5 * CLOCK_MS)
+#define PERIOD_MOST (20 * CLOCK_MS)
+#define PERIOD_OF_THREAD (CLOCK_MS / 2)
+/* Of the guest, in each period, however little time it gets: 99 % is a period of 50 ms. */
 #define RUN_LEAST (CLOCK_MS / 2)
 /* Between two looks at a thread that did not stop. */
 #define LOOK_AGAIN CLOCK_MS
@@ -88,16 +91,21 @@ struct duty {
     int64_t held_ns;    /* in earlier periods */
 };
 
-static int64_t run_slice(unsigned percent) {
-    int64_t slice = PERIOD * (100 - percent) / 100;
+static int64_t period_of(const struct duty *d) {
+    int64_t period = (int64_t)d->count * PERIOD_OF_THREAD;
+    return period < PERIOD ? PERIOD : period > PERIOD_MOST ? PERIOD_MOST : period;
+}
+
+static int64_t run_slice(const struct duty *d) {
+    int64_t slice = period_of(d) * (100 - d->percent) / 100;
     return slice > RUN_LEAST ? slice : RUN_LEAST;
 }
 
 /* How long to hold threads that ran for `ran`. Not without an end if they ran much longer than they should have: it
  * would freeze the guest for what is the fault of this machine's scheduler. */
-static int64_t hold_slice(unsigned percent, int64_t ran) {
-    int64_t most = 2 * run_slice(percent);
-    return (ran < most ? ran : most) * percent / (100 - percent);
+static int64_t hold_slice(const struct duty *d, int64_t ran) {
+    int64_t most = 2 * run_slice(d);
+    return (ran < most ? ran : most) * d->percent / (100 - d->percent);
 }
 
 static bool has_ended(const struct vcpu *v) {
@@ -210,7 +218,7 @@ static void hold(struct duty *d, int64_t stopped, int64_t ran) {
     d->held_since = stopped;
     pthread_cond_broadcast(&d->changed);
     for (;;) {
-        int64_t deadline = stopped + hold_slice(d->percent, ran < 0 ? run_slice(d->percent) : ran);
+        int64_t deadline = stopped + hold_slice(d, ran < 0 ? run_slice(d) : ran);
         if (d->quit || clock_now() >= deadline) {
             return;
         }
@@ -234,7 +242,7 @@ static bool is_forgotten(const struct duty *d, int64_t now) {
 }
 
 static int64_t run_until(const struct duty *d, int64_t released, int64_t now) {
-    return is_forgotten(d, now) ? now + CLOCK_S : released + run_slice(d->percent);
+    return is_forgotten(d, now) ? now + CLOCK_S : released + run_slice(d);
 }
 
 /* The guest's share. False: the throttle ends. */

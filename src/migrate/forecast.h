@@ -40,5 +40,7 @@ void forecast_note_least(int64_t *least, int64_t ns);
  * costs whatever there is to send: forecast_overhead(). */
 int64_t forecast_sending(const struct forecast *f, uint64_t pages, uint64_t queued);
 int64_t forecast_overhead(const struct forecast *f);
+/* ns from the word to stop until the guest stands still: it writes on meanwhile. */
+int64_t forecast_stop(const struct forecast *f);
 
 #endif

@@ -15,8 +15,6 @@
 /* The guest runs while nobody has looked after it for ATTENTION, so it is looked after a few times as often. */
 #define ATTENTION CLOCK_S
 #define ATTEND_INTERVAL (200 * CLOCK_MS)
-/* From the decision to stop until the guest stands still. */
-#define STOP_S 0.01
 /* A scan costs the guest a fault for each page that it writes again: no more than this part of the time is scanned. */
 #define SCAN_SHARE 20
 
@@ -96,9 +94,14 @@ static void apply_throttle(struct source *s, unsigned percent, const char *reaso
 #define STOP_THROTTLE 90
 #define STOP_QUOTA 50 /* a quota's periods may be long */
 
+#define STOP_HELD (5 * CLOCK_MS) /* that much later it stands still */
+
+static unsigned stop_throttle(const struct source *s) {
+    return s->throttle != NULL && throttle_kind(s->throttle) == THROTTLE_QUOTA ? STOP_QUOTA : STOP_THROTTLE;
+}
+
 void source_converge_ease(struct source *s) {
-    bool quota = s->throttle != NULL && throttle_kind(s->throttle) == THROTTLE_QUOTA;
-    unsigned most = quota ? STOP_QUOTA : STOP_THROTTLE;
+    unsigned most = stop_throttle(s);
     if (s->throttled > most) {
         apply_throttle(s, most, "the guest is to hear that it shall stop");
     }
@@ -130,6 +133,21 @@ static double sending_rate(const struct forecast *f) {
     return rate > 0 ? rate : UNKNOWN_RATE;
 }
 
+/* Bytes that the guest will write from the decision to stop it until it stands still. */
+static double growth(const struct source *s) {
+    int64_t stop = forecast_stop(&s->forecast);
+    const struct converge_rate_state *learned = &s->converge.rate;
+    double rate = s->dirty_interval > 0 ? (double)s->dirty_pages * RAM_PAGE_SIZE * 1e9 / (double)s->dirty_interval : 0;
+    if (s->throttled > 0) {
+        unsigned most = stop_throttle(s), eased = s->throttled < most ? s->throttled : most;
+        /* A sample of a guest that is held by 99 % is luck; what it would write freely was measured for longer. */
+        double freely = learned->known ? learned->free_rate : rate * 100 / (double)(100 - s->throttled);
+        rate = freely * (double)(100 - eased) / 100;
+        stop += STOP_HELD;
+    }
+    return rate * (double)stop / 1e9;
+}
+
 static struct converge_input measure(struct source *s, bool pass_ended, bool sampled) {
     const struct forecast *f = &s->forecast;
     uint64_t done = atomic_load(&ram_send_counters(s->send)->done);
@@ -156,8 +174,7 @@ static struct converge_input measure(struct source *s, bool pass_ended, bool sam
     };
     /* What is on its way has to get there first, and the guest still writes until it stands still. */
     double queued = f->ratio > 0 ? (double)source_queued(s) / f->ratio : 0;
-    double growth = pass_ended && in.dirty_rate > 0 ? in.dirty_rate * STOP_S : 0;
-    in.remaining += (uint64_t)(queued + growth);
+    in.remaining += (uint64_t)(queued + (pass_ended ? growth(s) : 0));
     return in;
 }
 
@@ -209,6 +226,9 @@ static int decide(struct source *s, bool pass_ended, bool sampled, struct conver
 }
 
 int source_converge_decide(struct source *s, struct converge_decision *d, struct error *err) {
+    const struct forecast *f = &s->forecast;
+    log_debug("measured, ms: scan %.2f, drain %.2f, smallest pass %.2f, round trip %.2f", (double)f->scan / 1e6,
+              (double)f->drain / 1e6, (double)f->floor / 1e6, (double)f->round_trip / 1e6);
     return decide(s, true, true, d, err);
 }
 

@@ -7,8 +7,8 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/sockios.h>
+#include <linux/tcp.h> /* netinet/tcp.h knows no tcpi_min_rtt */
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -114,8 +114,10 @@ uint64_t conn_queued(const struct conn *c) {
 int64_t conn_round_trip(const struct conn *c, int64_t otherwise) {
     struct tcp_info info;
     socklen_t size = sizeof(info);
-    bool known = c->fd >= 0 && getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_rtt > 0;
-    return known ? (int64_t)info.tcpi_rtt * 1000 : otherwise;
+    bool known = c->fd >= 0 && getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
+                 size >= offsetof(struct tcp_info, tcpi_min_rtt) + sizeof(info.tcpi_min_rtt) &&
+                 info.tcpi_min_rtt > 0 && info.tcpi_min_rtt < UINT32_MAX;
+    return known ? (int64_t)info.tcpi_min_rtt * 1000 : otherwise;
 }
 
 int conn_write(struct conn *c, const void *data, size_t size, struct error *err) {

@@ -91,6 +91,20 @@ static void test_tiny_passes(void **state) {
     assert_int_equal(forecast_overhead(&f), overhead + 20 * CLOCK_MS);
 }
 
+/* How long the VMM takes to answer says how long it will take to hand over; a disk that is slow to drain does not. */
+static void test_a_slow_vmm(void **state) {
+    (void)state;
+    struct forecast quick, slow, disk;
+    forecast_init(&quick);
+    forecast_init(&slow);
+    forecast_init(&disk);
+    forecast_note_least(&quick.drain, CLOCK_MS / 5);
+    forecast_note_least(&slow.drain, CLOCK_MS);
+    forecast_note_least(&disk.drain, CLOCK_S);
+    assert_true(forecast_overhead(&slow) > 2 * forecast_overhead(&quick));
+    assert_true(forecast_overhead(&disk) < CLOCK_S + 50 * CLOCK_MS);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing_known),
@@ -100,6 +114,7 @@ int main(void) {
         cmocka_unit_test(test_by_the_cpu),
         cmocka_unit_test(test_a_link_that_slows_down),
         cmocka_unit_test(test_tiny_passes),
+        cmocka_unit_test(test_a_slow_vmm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
