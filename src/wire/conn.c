@@ -115,8 +115,8 @@ int64_t conn_round_trip(const struct conn *c, int64_t otherwise) {
     struct tcp_info info;
     socklen_t size = sizeof(info);
     bool known = c->fd >= 0 && getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
-                 size >= offsetof(struct tcp_info, tcpi_min_rtt) + sizeof(info.tcpi_min_rtt) &&
-                 info.tcpi_min_rtt > 0 && info.tcpi_min_rtt < UINT32_MAX;
+                 size >= offsetof(struct tcp_info, tcpi_min_rtt) + sizeof(info.tcpi_min_rtt) && info.tcpi_min_rtt > 0 &&
+                 info.tcpi_min_rtt < UINT32_MAX;
     return known ? (int64_t)info.tcpi_min_rtt * 1000 : otherwise;
 }
 
