@@ -40,9 +40,19 @@ def full_speed(guest):
     return (ended[1] - began[1]) / (ended[0] - began[0])
 
 
+def work_lost(began, ended, speed, shape, report):
+    """Seconds of its full speed. A guest that writes in bursts has no speed: what it was held back and stood still counts,
+    as if it always wanted to write."""
+    if speed <= 0:
+        return 0.0
+    if shape == "burst":
+        return (report["throttle"]["time"] + report["downtime"]) / 1000 if report else 0.0
+    return (ended[0] - began[0]) - (ended[1] - began[1]) / speed
+
+
 def run(options):
     journal = options.journal
-    cases, modes = chosen(options.links, ("uniform-1g",)), chosen(options.modes, POLICIES)
+    cases, modes = chosen(options.links or ("uniform-1g",), CASES), chosen(options.modes, POLICIES)
     print(f"\nconverge: stunt guest of {MEMORY * options.scale:.0f} MiB; {options.pairs} pairs, limit {options.limit} s",
           flush=True)
     first = journal.next_pair(BENCH)
@@ -67,7 +77,7 @@ def one(options, case, mode):
         time.sleep(PAUSE)
         there = pair.destination if run_.report else pair.source
         ended = at(there)
-        lost = (ended[0] - began[0]) - (ended[1] - began[1]) / speed if speed > 0 else 0.0
+        lost = work_lost(began, ended, speed, shape, run_.report)
         throttle = run_.report["throttle"] if run_.report else {"max-percent": 0, "time": 0}
         return {**run_._asdict(), "events": [], "lost": lost, "speed": speed * 4096, "held": throttle["time"] / 1000,
                 "max-throttle": throttle["max-percent"], "expected": (run_.report or {}).get("expected-downtime")}

@@ -81,6 +81,12 @@ int throttle_check(struct throttle *t, struct error *err) {
     return 0;
 }
 
+void throttle_mind(struct throttle *t, int64_t attention) {
+    if (t->ops->mind != NULL) {
+        t->ops->mind(t, attention);
+    }
+}
+
 enum throttle_kind throttle_kind(const struct throttle *t) {
     return t->ops->kind;
 }

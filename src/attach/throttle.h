@@ -57,6 +57,9 @@ int throttle_set(struct throttle *t, unsigned percent, struct error *err);
  * thread that ended (a vCPU was unplugged) is no failure as long as another one lives. */
 int throttle_check(struct throttle *t, struct error *err);
 
+/* Another throttle_config.attention, from now on. A quota has no thread that could mind it. */
+void throttle_mind(struct throttle *t, int64_t attention);
+
 /* Never THROTTLE_AUTO. */
 enum throttle_kind throttle_kind(const struct throttle *t);
 const char *throttle_kind_name(enum throttle_kind kind);

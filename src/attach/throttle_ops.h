@@ -28,6 +28,8 @@ struct throttle_ops {
     int (*release)(struct throttle *t, struct error *err);
     /* Called while t->percent is not 0. After a failure no thread is held. */
     int (*check)(struct throttle *t, struct error *err);
+    /* NULL: it minds nothing. */
+    void (*mind)(struct throttle *t, int64_t attention);
     int64_t (*held_ns)(struct throttle *t);
     /* After release(). */
     void (*close)(struct throttle *t);

@@ -89,12 +89,20 @@ static void apply_throttle(struct source *s, unsigned percent, const char *reaso
     note_throttle(s, percent);
 }
 
+static void mind(struct source *s, int64_t attention) {
+    if (s->throttle != NULL) {
+        throttle_mind(s->throttle, attention);
+    }
+}
+
 /* A vCPU hears of the stop only in its share of the time, and what it writes until then goes into the downtime: enough
  * for the one, little for the other. */
 #define STOP_THROTTLE 90
 #define STOP_QUOTA 50 /* a quota's periods may be long */
 
-#define STOP_HELD (5 * CLOCK_MS) /* that much later it stands still */
+#define STOP_HELD (20 * CLOCK_MS) /* that much later it stands still */
+/* A guest that has not heard it by then, on a busy host say, runs freely until it does. */
+#define STOP_PATIENCE (100 * CLOCK_MS)
 
 static unsigned stop_throttle(const struct source *s) {
     return s->throttle != NULL && throttle_kind(s->throttle) == THROTTLE_QUOTA ? STOP_QUOTA : STOP_THROTTLE;
@@ -105,6 +113,7 @@ void source_converge_ease(struct source *s) {
     if (s->throttled > most) {
         apply_throttle(s, most, "the guest is to hear that it shall stop");
     }
+    mind(s, STOP_PATIENCE);
 }
 
 bool source_converge_by_quota(const struct source *s) {
@@ -229,6 +238,7 @@ int source_converge_decide(struct source *s, struct converge_decision *d, struct
     const struct forecast *f = &s->forecast;
     log_debug("measured, ms: scan %.2f, drain %.2f, smallest pass %.2f, round trip %.2f", (double)f->scan / 1e6,
               (double)f->drain / 1e6, (double)f->floor / 1e6, (double)f->round_trip / 1e6);
+    mind(s, ATTENTION); /* a stop that came to nothing had changed that */
     return decide(s, true, true, d, err);
 }
 

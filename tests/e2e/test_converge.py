@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest that writes faster than its link carries: what each policy, each timeout and the operator make of it. Memory is
 compared byte by byte after every migration, and nothing holds the guest's threads when it is over."""
+import json
+import os
+import subprocess
+
 import pytest
 
-from gwtest import engine as gw, oracle
+from gwtest import engine as gw, oracle, places
 from gwtest.qemu import MIB
 
 # 32 MiB written over and over at 300 MB/s, on a link of 24 MB/s.
@@ -83,6 +87,17 @@ def test_stepped_ends(busy):
     steps = [p for p in percents(events[:stop]) if p]
     assert steps == sorted(steps) and steps[0] == 60
     assert report["throttle"]["max-percent"] == max(steps)
+
+
+@pytest.mark.parametrize("policy", ["rate", "staged", "stepped"])
+def test_its_events_decide_the_same_again(busy, policy, tmp_path):
+    """What is decided depends on what is measured alone: a run's --events, put through the function, decide the same."""
+    _, events = complete(*busy, {"throttle-policy": policy, "completion-timeout": 10, "timeout-action": "force"})
+    file = tmp_path / "events"
+    file.write_text("".join(json.dumps(e) + "\n" for e in events), encoding="utf-8")
+    replay = subprocess.run([os.path.join(places.build(), "tests", "unit", "test_converge_json"), "--events", file],
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert replay.returncode == 0, replay.stdout
 
 
 def test_max_cpu_throttle(busy):

@@ -151,6 +151,9 @@ static void replay_line(struct replay *r, json_t *line, const char *where) {
         assert_ok(converge_config_parse(line, &r->config, &err) == 0, &err);
         return;
     }
+    if (strcmp(event, "converge") != 0) {
+        return;
+    }
     struct converge_input in;
     struct converge_decision decision;
     assert_ok(converge_input_parse(line, &in, &err) == 0, &err);
@@ -164,11 +167,9 @@ static void replay_line(struct replay *r, json_t *line, const char *where) {
     }
 }
 
-static void replay_file(const char *name) {
-    static char line[4096];
-    char path[4096];
+static void replay_path(const char *path) {
+    static char line[1 << 16];
     struct replay r = { 0 };
-    snprintf(path, sizeof(path), "%s/%s", traces, name);
     FILE *file = fopen(path, "re");
     if (file == NULL) {
         fail_msg("no %s", path);
@@ -177,11 +178,23 @@ static void replay_file(const char *name) {
     while (fgets(line, sizeof(line), file) != NULL) {
         json_t *object = json_loads(line, 0, NULL);
         assert_non_null(object);
-        replay_line(&r, object, name);
+        replay_line(&r, object, path);
         json_decref(object);
     }
     fclose(file);
+    print_message("%s: %u decisions\n", path, r.steps);
     assert_true(r.steps > 3);
+}
+
+static void replay_file(const char *name) {
+    char path[4096];
+    snprintf(path, sizeof(path), "%s/%s", traces, name);
+    replay_path(path);
+}
+
+/* What --events of a run has written decides the same again. */
+static void a_run(void **state) {
+    replay_path(*state);
 }
 
 /* Recorded decisions are what is decided now. Where a policy was changed on purpose they are made anew
@@ -195,7 +208,16 @@ static void recorded_migrations(void **state) {
     replay_file("parameters-changed.json");
 }
 
+static int replay_run(char *path) {
+    const struct CMUnitTest tests[] = { cmocka_unit_test_prestate(a_run, path) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+/* DIRECTORY of traces, or --events FILE of a run. */
 int main(int argc, char **argv) {
+    if (argc == 3 && strcmp(argv[1], "--events") == 0) {
+        return replay_run(argv[2]);
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trip),          cmocka_unit_test(the_decision_is_beside_it),
         cmocka_unit_test(what_is_not_finite),  cmocka_unit_test(what_is_refused),
