@@ -17,8 +17,8 @@
 /* The stop of the vCPUs, saving and loading of device state, the run: what a VMM takes for it is not to be known
  * before, but it is a dozen of its commands and events, and the drain is one that was timed. So a VMM that is slow to
  * answer, or on a busy host, is expected to be slow here as well. A disk that is slow to drain says nothing of it. */
-#define VMM_COMMANDS 14
-#define VMM_LEAST (2 * CLOCK_MS)
+#define VMM_COMMANDS 12
+#define VMM_LEAST CLOCK_MS
 #define VMM_MOST (30 * CLOCK_MS)
 #define VMM_UNKNOWN (15 * CLOCK_MS)
 /* From the stop to the run: device state begins, it is loaded, the guest runs. */

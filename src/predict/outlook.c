@@ -90,6 +90,18 @@ static void sum_up(const struct sim_result *results, struct outlook_policy *p) {
     p->remaining = spread(results, p->ends, REMAINING);
 }
 
+/* A pause just within the limit, and nothing that would make it shorter: a little more work for the guest or the host,
+ * and it never ends. Where the guest can be held back it ends all the same. */
+#define NARROW 0.75 /* of downtime-limit */
+
+static void doubt_narrow(const struct outlook_question *q, enum converge_policy policy, struct outlook_policy *p) {
+    bool held = policy != CONVERGE_NONE && q->setting.can_throttle;
+    if (p->ends == OUTLOOK_YES && !p->forced && !held &&
+        p->downtime.most > NARROW * seconds(q->setting.converge.downtime_limit)) {
+        p->ends = OUTLOOK_PERHAPS;
+    }
+}
+
 /* In the order in which they are preferred when they cost the same. */
 static const enum converge_policy preference[] = { CONVERGE_NONE, CONVERGE_RATE, CONVERGE_STAGED, CONVERGE_STEPPED };
 
@@ -159,6 +171,7 @@ int outlook_make(const struct outlook_question *q, struct outlook *o, struct err
             }
         }
         sum_up(results, &o->policies[policy]);
+        doubt_narrow(q, (enum converge_policy)policy, &o->policies[policy]);
     }
     o->recommended = recommend(o);
     return o->recommended < 0 ? find_cure(q, o, err) : 0;
