@@ -12,7 +12,7 @@ import statistics
 from gwtest import places
 
 FIGURES = (("total", "total s", 1, 2), ("downtime", "downtime ms", 1, 0), ("wire", "wire MB", 1e-6, 0),
-           ("cpu", "CPU s", 1, 2))
+           ("cpu", "CPU s", 1, 2), ("lost", "lost s", 1, 2))
 
 
 def build():
@@ -88,7 +88,8 @@ def table(journal, bench, case, modes, against):
     """Medians of each mode, and the ratio of `against` to it. A mode that did not end has its limit as total time, so
     that a ratio to it is an upper bound."""
     ours = journal.select(bench, case, against)
-    titles = "".join(f"{title:>13}" for _, title, _, _ in FIGURES)
+    figures = [f for f in FIGURES if any(f[0] in r for m in modes for r in journal.select(bench, case, m))]
+    titles = "".join(f"{title:>13}" for _, title, _, _ in figures)
     print(f"\n{case:16}{'runs':>5}{titles}{'(min..max s)':>18}{against + '/it: time':>24}{'CPU':>8}")
     for mode in modes:
         runs = journal.select(bench, case, mode)
@@ -96,7 +97,7 @@ def table(journal, bench, case, modes, against):
             continue
         late = not ended(runs)
         cells = []
-        for key, _, scale, digits in FIGURES:
+        for key, _, scale, digits in figures:
             text = f"{median(runs, key) * scale:.{digits}f}"
             cells.append(f"{'>' + text if late and key == 'total' else '-' if late and key == 'downtime' else text:>13}")
         spread = f"{min(r['total'] for r in runs):.2f}..{max(r['total'] for r in runs):.2f}"

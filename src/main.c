@@ -14,6 +14,7 @@ static const struct command {
     { "send", cmd_send, "move a running guest to another host" },
     { "receive", cmd_receive, "wait for a guest on the other host" },
     { "probe", cmd_probe, "say what this host offers and what is missing" },
+    { "predict", cmd_predict, "say whether a migration would end, when, and at what cost" },
     { "bench", cmd_bench, "try codecs on memory of this host" },
     { "status", cmd_status, "ask a running migration how it goes" },
     { "set", cmd_set, "change a parameter of a running migration" },

@@ -10,10 +10,10 @@
 #include <string.h>
 
 static const char *const class_names[] = {
-    [ERROR_NONE] = "none",         [ERROR_USAGE] = "usage",     [ERROR_REFUSED] = "refused",
-    [ERROR_SYSTEM] = "system",     [ERROR_VMM] = "vmm",         [ERROR_LINK] = "link",
-    [ERROR_PEER] = "peer",         [ERROR_CORRUPT] = "corrupt", [ERROR_CANCELLED] = "cancelled",
-    [ERROR_IN_DOUBT] = "in-doubt",
+    [ERROR_NONE] = "none",       [ERROR_USAGE] = "usage",       [ERROR_REFUSED] = "refused",
+    [ERROR_SYSTEM] = "system",   [ERROR_VMM] = "vmm",           [ERROR_LINK] = "link",
+    [ERROR_PEER] = "peer",       [ERROR_CORRUPT] = "corrupt",   [ERROR_CANCELLED] = "cancelled",
+    [ERROR_TIMEOUT] = "timeout", [ERROR_IN_DOUBT] = "in-doubt",
 };
 
 #define CLASS_COUNT (sizeof(class_names) / sizeof(class_names[0]))

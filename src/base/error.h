@@ -24,6 +24,7 @@ enum error_class {
     ERROR_LINK,      /* the connection between the two godwits broke or was silent for too long */
     ERROR_PEER,      /* the other godwit failed, or said something that it must not say */
     ERROR_CORRUPT,   /* what arrived is not what left */
+    ERROR_TIMEOUT,   /* it did not end, or did not come nearer to its end, in the time that it was given */
     ERROR_CANCELLED, /* somebody asked for it */
     ERROR_IN_DOUBT,  /* a break inside the hand-over: both guests are paused */
 };

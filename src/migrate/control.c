@@ -54,7 +54,7 @@ static json_t *outcome(int rc, const struct error *err) {
 static json_t *list_commands(void) {
     static const char *const names[] = { "qmp_capabilities", "query-commands",           "query-version",
                                          "query-migrate",    "query-migrate-parameters", "migrate-set-parameters",
-                                         "migrate_cancel" };
+                                         "migrate_cancel",   "migrate-force-switchover" };
     json_t *list = json_array();
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         json_array_append_new(list, json_pack("{s:s}", "name", names[i]));
@@ -91,6 +91,9 @@ static json_t *execute(struct control *c, const char *command, json_t *arguments
     }
     if (strcmp(command, "migrate_cancel") == 0) {
         return outcome(c->ops->cancel(c->opaque, &err), &err);
+    }
+    if (strcmp(command, "migrate-force-switchover") == 0) {
+        return outcome(c->ops->force(c->opaque, &err), &err);
     }
     if (strcmp(command, "query-commands") == 0) {
         return result(list_commands());

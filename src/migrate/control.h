@@ -16,6 +16,7 @@ struct control_ops {
     json_t *(*parameters)(void *opaque); /* query-migrate-parameters */
     int (*set_parameters)(void *opaque, json_t *object, struct error *err);
     int (*cancel)(void *opaque, struct error *err);
+    int (*force)(void *opaque, struct error *err); /* migrate-force-switchover, ours: the guest is stopped now */
 };
 
 struct control;

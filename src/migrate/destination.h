@@ -30,6 +30,8 @@ struct destination_config {
     int signal_fd;
 };
 
+#define MEASURE_PARTS 5
+
 /* Somebody who has connected and not yet said a whole hello. */
 struct visitor {
     int fd; /* -1: free */
@@ -37,6 +39,13 @@ struct visitor {
     uint8_t hello[HELLO_SIZE];
     unsigned have;
     int64_t deadline; /* clock_now() */
+    struct measuring {
+        bool on, told;             /* it measures the link; it was told the result */
+        uint64_t seen, bytes;      /* in all; in this part */
+        int64_t begun, counted_at; /* clock_now(): the first bytes came; this part began; 0: not yet */
+        unsigned count;
+        struct measured parts[MEASURE_PARTS];
+    } measuring;
 };
 
 #define DESTINATION_VISITORS 32
@@ -89,6 +98,11 @@ struct destination {
 
 /* Serves one migration. Returns the exit status (0, 1, 3) and the report of --json in *report. */
 int destination_serve(const struct destination_config *config, json_t **report);
+
+/* destination_measure.c: the visitor measures the link from now on; there is something to read of it. */
+enum measuring_state { MEASURING_ON, MEASURING_DONE, MEASURING_LEFT };
+void measuring_begin(struct visitor *v);
+enum measuring_state measuring_read(struct visitor *v);
 
 /* destination_load.c: tells the source what receiving costs, when it is time to. */
 #define LOAD_INTERVAL (250 * CLOCK_MS)

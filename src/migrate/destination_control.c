@@ -27,9 +27,15 @@ static int control_cancel(void *opaque, struct error *err) {
     return 0;
 }
 
+static int control_force(void *opaque, struct error *err) {
+    (void)opaque;
+    return error_set(err, ERROR_USAGE, "the switchover is forced at the source");
+}
+
 const struct control_ops destination_control_ops = {
     .query = control_query,
     .parameters = control_parameters,
     .set_parameters = control_set_parameters,
     .cancel = control_cancel,
+    .force = control_force,
 };

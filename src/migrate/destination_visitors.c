@@ -86,6 +86,21 @@ static int adopt(struct destination *d, struct visitor *v) {
     return fd;
 }
 
+static void leave(struct visitor *v) {
+    close(v->fd);
+    v->fd = -1;
+}
+
+/* A migration begins. */
+static void end_measuring(struct destination *d) {
+    for (size_t i = 0; i < DESTINATION_VISITORS; i++) {
+        struct visitor *v = &d->visitors[i];
+        if (v->fd >= 0 && v->measuring.on) {
+            leave(v);
+        }
+    }
+}
+
 static int accept_control(struct destination *d, struct visitor *v, struct error *err) {
     if (d->link != NULL) {
         answer(v, WELCOME_BUSY, NULL);
@@ -96,10 +111,35 @@ static int accept_control(struct destination *d, struct visitor *v, struct error
         return error_errno(err, ERROR_SYSTEM, "getrandom");
     }
     answer(v, WELCOME_OK, d->session);
+    end_measuring(d);
     log_info("migration from %s", v->peer);
     d->link = link_open(adopt(d, v), d->params.value[PARAM_LINK_TIMEOUT] * CLOCK_S, err);
     status_note_time(&d->status, &d->status.started, clock_now());
     return d->link != NULL ? 0 : -1;
+}
+
+/* One at a time, and nobody while a migration is served: its link is not to be filled by others. */
+static void accept_measuring(struct destination *d, struct visitor *v) {
+    bool busy = d->link != NULL;
+    for (size_t i = 0; i < DESTINATION_VISITORS; i++) {
+        busy |= d->visitors[i].fd >= 0 && d->visitors[i].measuring.on;
+    }
+    if (busy) {
+        answer(v, WELCOME_BUSY, NULL);
+        refuse(d, v, "another migration or measurement is under way");
+        return;
+    }
+    answer(v, WELCOME_OK, NULL);
+    measuring_begin(v);
+}
+
+static void go_on_measuring(struct destination *d, struct visitor *v) {
+    enum measuring_state state = measuring_read(v);
+    if (state == MEASURING_LEFT) {
+        refuse(d, v, "it left before the link was measured");
+    } else if (state == MEASURING_DONE) {
+        leave(v);
+    }
 }
 
 /* Channels come in order, after the two sides have agreed, and once each. */
@@ -140,6 +180,10 @@ static int judge(struct destination *d, struct visitor *v, struct error *err) {
     if (h.role == ROLE_CONTROL) {
         return accept_control(d, v, err);
     }
+    if (h.role == ROLE_MEASURE) {
+        accept_measuring(d, v);
+        return 0;
+    }
     accept_data(d, v, &h);
     return 0;
 }
@@ -155,6 +199,10 @@ static bool looks_like_http(const struct visitor *v) {
 }
 
 static int read_hello(struct destination *d, struct visitor *v, struct error *err) {
+    if (v->measuring.on) {
+        go_on_measuring(d, v);
+        return 0;
+    }
     ssize_t n = recv(v->fd, v->hello + v->have, HELLO_SIZE - v->have, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         return 0;
@@ -203,7 +251,7 @@ int visitors_handle(struct destination *d, const struct pollfd *p, struct error 
             return -1;
         }
         if (v->fd >= 0 && clock_now() > v->deadline) {
-            refuse(d, v, "it said no hello within 5 s");
+            refuse(d, v, v->measuring.on ? "it measured for too long" : "it said no hello within 5 s");
         }
     }
     if (p[0].revents != 0) {

@@ -42,6 +42,27 @@ static int undo_patiently(struct vmm *vmm, bool resume, struct error *err) {
     return 0;
 }
 
+static void write_note(const struct guardian_note *note) {
+    int fd CLEANUP_CLOSE = open(note->path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+    size_t length = strlen(note->text);
+    if (fd >= 0 && write(fd, note->text, length) == (ssize_t)length) {
+        return;
+    }
+    if (errno != ENOENT && errno != ENODEV) { /* else what was changed is gone itself */
+        log_error("the engine died, and \"%s\" could not be written back to %s: %s", note->text, note->path,
+                  strerror(errno));
+    }
+}
+
+static void write_notes(const struct guardian_record *record) {
+    unsigned count = atomic_load(&record->note_count);
+    for (unsigned i = 0; i < count; i++) {
+        if (atomic_load(&record->notes[i].set)) {
+            write_note(&record->notes[i]);
+        }
+    }
+}
+
 static _Noreturn void watch(int pipe_end, struct vmm *vmm, const struct guardian_record *record) {
     prctl(PR_SET_NAME, "godwit guardian");
     setsid(); /* Ctrl-C is for the engine, which then tells us that it is done */
@@ -50,14 +71,16 @@ static _Noreturn void watch(int pipe_end, struct vmm *vmm, const struct guardian
     signal(SIGHUP, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
     if (!engine_died(pipe_end)) {
+        write_notes(record); /* what the engine could not put back itself */
         _exit(0);
     }
     if (atomic_load(&record->has_file)) {
         unlink(record->file);
     }
+    log_setup("godwit guardian", LOG_INFO);
+    write_notes(record); /* before the VMM, which may need all its CPU to answer */
     struct error err = { 0 };
     bool resume = !atomic_load(&record->handed_over);
-    log_setup("godwit guardian", LOG_INFO);
     if (undo_patiently(vmm, resume, &err) < 0) {
         log_error("the engine died, and what it had changed could not be put back: %s", err.desc);
         _exit(1);
@@ -104,6 +127,46 @@ void guardian_note_file(struct guardian *g, const char *path) {
         memcpy(g->record->file, path, strlen(path) + 1);
         atomic_store(&g->record->has_file, true);
     }
+}
+
+/* The place of the path, a new one if it has none; NULL when all are taken. */
+static struct guardian_note *find_note(struct guardian_record *record, const char *path) {
+    unsigned count = atomic_load(&record->note_count);
+    for (unsigned i = 0; i < count; i++) {
+        if (strcmp(record->notes[i].path, path) == 0) {
+            return &record->notes[i];
+        }
+    }
+    if (count == GUARDIAN_NOTES) {
+        return NULL;
+    }
+    struct guardian_note *note = &record->notes[count];
+    memcpy(note->path, path, strlen(path) + 1);
+    atomic_store(&record->note_count, count + 1);
+    return note;
+}
+
+int guardian_note_text(void *guardian, const char *path, const char *text, struct error *err) {
+    const struct guardian *g = guardian;
+    struct guardian_note *note = NULL;
+    if (g->record == NULL) {
+        return error_set(err, ERROR_REFUSED, "there is no guardian that could write %s back", path);
+    }
+    if (strlen(path) >= sizeof(note->path) || (text != NULL && strlen(text) >= sizeof(note->text))) {
+        return error_set(err, ERROR_REFUSED, "the guardian cannot write %s back: it is too long", path);
+    }
+    note = find_note(g->record, path);
+    if (note == NULL) {
+        return error_set(err, ERROR_REFUSED, "the guardian cannot write %s back: %u files are the most", path,
+                         GUARDIAN_NOTES);
+    }
+    /* the guardian reads only when we are dead, and then all or nothing */
+    atomic_store(&note->set, false);
+    if (text != NULL) {
+        memcpy(note->text, text, strlen(text) + 1);
+        atomic_store(&note->set, true);
+    }
+    return 0;
 }
 
 pid_t guardian_leave(struct guardian *g) {

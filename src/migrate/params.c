@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "migrate/params.h"
 
+#include "migrate/converge.h"
+
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -18,6 +20,10 @@ enum agreement {
 static const char *const on_off[] = { "off", "on", NULL };
 static const char *const compressions[] = { "auto", "none", "lz4", "zstd", "deflate", "qat", NULL };
 static const char *const bypasses[] = { "auto", "off", NULL };
+/* In the order of the enums that take them. */
+static const char *const policies[] = { "none", "stepped", "staged", "rate", NULL };
+static const char *const actuators[] = { "auto", "ptrace", "cgroup", NULL };
+static const char *const timeout_actions[] = { "abort", "force", NULL };
 static const char *const trackers[] = { "auto", "async", "sync", NULL };
 
 struct param_row {
@@ -72,6 +78,29 @@ static const struct param_row table[PARAM_COUNT] = {
                              offsetof(struct params, cpu_affinity) },
     [PARAM_MEMORY_BUDGET] = { "memory-budget", NULL, 0, INT64_MAX, AUTO, EACH_ITS_OWN, true,
                               "bytes for digests and last sent versions; auto follows the host's free memory" },
+    [PARAM_THROTTLE_POLICY] = { "throttle-policy", policies, 0, 3, CONVERGE_RATE, SOURCE_SAYS, true,
+                                "how a guest that writes faster than the link carries is held back" },
+    [PARAM_THROTTLE_ACTUATOR] = { "throttle-actuator", actuators, 0, 2, 0, SOURCE_ONLY, false,
+                                  "what holds its vCPUs: stops of their threads, or the quota of their cgroups" },
+    [PARAM_THROTTLE_TRIGGER_THRESHOLD] = { "throttle-trigger-threshold", NULL, 1, 100, 50, SOURCE_SAYS, true,
+                                           "stepped: percent of what a pass sent, written in it, that is too much" },
+    [PARAM_CPU_THROTTLE_INITIAL] = { "cpu-throttle-initial", NULL, 1, 99, 20, SOURCE_SAYS, true,
+                                     "stepped: percent of their time that vCPUs are held at first" },
+    [PARAM_CPU_THROTTLE_INCREMENT] = { "cpu-throttle-increment", NULL, 1, 99, 10, SOURCE_SAYS, true,
+                                       "stepped: percent that each step adds" },
+    [PARAM_MAX_CPU_THROTTLE] = { "max-cpu-throttle", NULL, 1, 99, 99, STRICTER, true,
+                                 "percent that no policy goes over" },
+    [PARAM_COMPLETION_TIMEOUT] = { "completion-timeout", NULL, 0, 31536000, 0, STRICTER, true,
+                                   "s until timeout-action; 0: none" },
+    [PARAM_PROGRESS_TIMEOUT] = { "progress-timeout", NULL, 0, 31536000, 60, STRICTER, true,
+                                 "s without less to send until timeout-action; 0: none" },
+    [PARAM_TIMEOUT_ACTION] = { "timeout-action", timeout_actions, 0, 1, 0, SOURCE_SAYS, true,
+                               "abort: the guest stays; force: it is switched over, however long that takes" },
+    [PARAM_RAM_DELAY_SAVE_PERCENT] = { "ram-delay-save-percent", NULL, 0, 100, 0, SOURCE_ONLY, true,
+                                       "percent of RAM, the hottest, that may wait while passes send the rest; 0: "
+                                       "none" },
+    [PARAM_RAM_SEGMENT_SIZE] = { "ram-segment-size", NULL, 0, 1 << 30, 2 << 20, SOURCE_ONLY, false,
+                                 "bytes of which heat is known, in steps of 2 MiB; 0: nothing waits" },
     [PARAM_TRACKER] = { "tracker", trackers, 0, 2, 0, SOURCE_ONLY, false,
                         "how writes of the guest are seen; auto: the best that the kernel has" },
     [PARAM_LINK_TIMEOUT] = { "link-timeout", NULL, 2, 3600, 10, STRICTER, false,

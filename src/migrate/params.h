@@ -33,10 +33,21 @@ enum param {
     PARAM_CPU_BUDGET,          /* percent of one CPU, or PARAM_AUTO */
     PARAM_CPU_AFFINITY,        /* text */
     PARAM_MEMORY_BUDGET,       /* bytes, or PARAM_AUTO */
-    PARAM_TRACKER,             /* enum tracker_kind */
-    PARAM_LINK_TIMEOUT,        /* s */
-    PARAM_AUTOSTART,           /* bool */
-    PARAM_SOURCE_QUIT,         /* bool */
+    PARAM_THROTTLE_POLICY,     /* enum converge_policy */
+    PARAM_THROTTLE_ACTUATOR,   /* enum throttle_kind */
+    PARAM_THROTTLE_TRIGGER_THRESHOLD,
+    PARAM_CPU_THROTTLE_INITIAL,
+    PARAM_CPU_THROTTLE_INCREMENT,
+    PARAM_MAX_CPU_THROTTLE,   /* percent, all four */
+    PARAM_COMPLETION_TIMEOUT, /* s, 0: none */
+    PARAM_PROGRESS_TIMEOUT,   /* s, 0: none */
+    PARAM_TIMEOUT_ACTION,     /* enum converge_timeout */
+    PARAM_RAM_DELAY_SAVE_PERCENT,
+    PARAM_RAM_SEGMENT_SIZE, /* bytes, 0: no segments wait */
+    PARAM_TRACKER,          /* enum tracker_kind */
+    PARAM_LINK_TIMEOUT,     /* s */
+    PARAM_AUTOSTART,        /* bool */
+    PARAM_SOURCE_QUIT,      /* bool */
     PARAM_COUNT,
 };
 

@@ -70,6 +70,7 @@ static int init(struct source *s, struct error *err) {
 
 /* Everything that this side holds, in the order that ends threads before what they use. */
 static void release(struct source *s) {
+    source_converge_close(s);
     limit_lift(&s->limit);
     cpu_pace_end(&s->pace);
     control_close(s->control);
@@ -90,6 +91,7 @@ static void release_rest(struct source *s) {
     ram_send_stop(s->send);
     devices_close(&s->devices);
     ram_send_close(s->send);
+    source_defer_close(s);
     source_plan_close(s);
     link_close(s->link);
     for (unsigned i = 0; i < s->channel_count; i++) {
@@ -101,6 +103,7 @@ static void release_rest(struct source *s) {
     ram_free(&s->ram);
     json_decref(s->reply);
     json_decref(s->rejections);
+    json_decref(s->converge_config);
     events_close(&s->events);
     if (s->cancel_fd >= 0) {
         close(s->cancel_fd);
@@ -171,6 +174,7 @@ static int judge_guest(struct source *s, const struct error *cause, const struct
 /* Before hand-over: the guest runs on here as if nothing had been. First of all it runs again. */
 static int abort_migration(struct source *s, struct error *cause) {
     struct error undo = { 0 };
+    source_converge_close(s);
     if (s->vmm->ops->undo(s->vmm, true, &undo) < 0) {
         log_debug("undo: %s", undo.desc);
     }
@@ -185,6 +189,7 @@ static int abort_migration(struct source *s, struct error *cause) {
 /* After hand-over: nobody may run the guest on our word alone. */
 static int leave_in_doubt(struct source *s, struct error *cause) {
     struct error undo = { 0 };
+    source_converge_close(s);
     note_failure(s, cause, "in-doubt");
     log_error("%s: %s", s->stage, cause->desc);
     log_error("the guest was handed over and stays paused here; it is not known whether it runs at the destination. "

@@ -3,6 +3,7 @@
 #ifndef GODWIT_MIGRATE_SOURCE_H
 #define GODWIT_MIGRATE_SOURCE_H
 
+#include "attach/throttle.h"
 #include "attach/tracker.h"
 #include "base/error.h"
 #include "base/limit.h"
@@ -10,8 +11,11 @@
 #include "host/pace.h"
 #include "host/waiting.h"
 #include "migrate/control.h"
+#include "migrate/converge.h"
+#include "migrate/deferral.h"
 #include "migrate/devices.h"
 #include "migrate/events.h"
+#include "migrate/forecast.h"
 #include "migrate/guardian.h"
 #include "migrate/params.h"
 #include "migrate/plan.h"
@@ -80,11 +84,31 @@ struct source {
     json_t *rejections;      /* array: what the destination could not place, not yet marked (source_rejected.c) */
     unsigned rejected_count; /* batches, in all */
     int64_t scanned_at;      /* clock_now() of the last scan */
-    double pages_per_second; /* that passes get done; 0: not known */
-    uint64_t sent_before;    /* bytes on the wire at the start of the pass */
-    int64_t pass_started;
-    uint64_t pass_pages; /* dirty ones at its start */
-    int64_t scan_time;   /* ns that the last scan took */
+    int64_t looked_at;       /* the same, samples within a pass included */
+    int64_t rated_at;        /* the same, of those that the dirty rate was measured by */
+    int64_t scan_time;       /* ns that the last look took */
+    uint64_t found_pages;    /* by looks since the dirty rate was measured last */
+    uint64_t dirty_pages;    /* what it was measured by: so many were found written, ... */
+    int64_t dirty_interval;  /* ... in so many ns */
+    struct deferral deferral;
+    struct pass_start {             /* of the running or last pass */
+        uint64_t pages;             /* dirty, those that wait included */
+        uint64_t waited;            /* of them, valid at its end: were not sent, for their segments are hot */
+        uint64_t dirtied;           /* since its beginning, as of the last scan */
+        uint64_t sent_pages, zeros; /* by all passes before */
+        int64_t at;
+        uint64_t transferred, queued; /* bytes that the sockets had taken, and that the peer had not acknowledged */
+    } pass;
+
+    /* Convergence (source_converge.c). */
+    struct forecast forecast;
+    struct converge_state converge;
+    json_t *converge_config;   /* as events were told last; NULL: not yet */
+    struct throttle *throttle; /* NULL: the guest can't be held back */
+    unsigned throttled;        /* percent in force */
+    int64_t decided_at;        /* clock_now() of the last decision within a pass */
+    _Atomic bool force;        /* somebody wants the switchover now */
+    bool force_offered;
 
     /* The switchover. */
     struct relay relay;
@@ -144,12 +168,49 @@ int source_note_rejection(struct source *s, json_t *message, struct error *err);
 /* Between passes: marks those pages as dirty, so that the next pass sends them in full. Returns how many batches. */
 size_t source_mark_rejections(struct source *s);
 
-/* source_scan.c: marks what the guest wrote since the last scan as dirty, and protects it again. */
+/* source_scan.c: between passes, marks what the guest wrote since the last scan as dirty, and protects it again. */
 int source_scan(struct source *s, struct error *err);
-/* Sends all dirty pages: starts a pass and waits for its end. Scan, then drain, come before it. */
+/* Within a pass: the same, but what it finds is for the next pass. */
+int source_sample(struct source *s, struct error *err);
+/* Measures the dirty rate by what was found since the last time. */
+void source_rate(struct source *s);
+
+/* source_defer.c: hot segments wait. Opens when RAM and the sender are. */
+int source_defer_open(struct source *s, struct error *err);
+void source_defer_close(struct source *s);
+/* A look found pages [first, end) of a block written. */
+void source_defer_note(struct source *s, uint16_t block, uint64_t first, uint64_t end);
+/* Right before a pass that is not the last one: chooses what waits. */
+void source_defer_begin(struct source *s);
+/* Within it, after a sample: chooses again among what has not been sent. */
+void source_defer_within(struct source *s);
+/* ns until heat is to be sampled when nobody else samples; INT64_MAX: not in this pass. */
+int64_t source_defer_wait(const struct source *s);
+int source_defer_sample(struct source *s, struct error *err);
+
+/* source_converge.c. Finds out whether the guest can be held back; that it can't is only warned of. */
+void source_converge_open(struct source *s);
+/* Behind a pass and its scan: what to do now. -1 when the migration must end. */
+int source_converge_decide(struct source *s, struct converge_decision *d, struct error *err);
+/* Within a pass, as often as one likes: samples, and holds the guest back more or less, when it is time to. */
+int source_converge_within(struct source *s, struct error *err);
+/* ns until it is time to. */
+int64_t source_converge_wait(struct source *s);
+/* Before the VMM is asked to stop the guest. */
+void source_converge_ease(struct source *s);
+/* Threads that are held by a quota wait for a CPU, by the kernel's count. */
+bool source_converge_by_quota(const struct source *s);
+/* The guest stands still: nothing holds its threads any more. */
+void source_converge_release(struct source *s);
+/* The same, and for good. */
+void source_converge_close(struct source *s);
+
+/* source_pass.c: bytes on their way. */
+uint64_t source_queued(const struct source *s);
+/* Sends what is dirty, but for what is hot: starts a pass and waits for its end. Scan, then drain, come before it. */
 int source_pass(struct source *s, struct error *err);
-/* The same in two halves. */
-void source_pass_begin(struct source *s);
+/* A pass over all that is dirty, in two halves. */
+void source_pass_begin_whole(struct source *s);
 int source_pass_wait(struct source *s, struct error *err);
 
 /* What the other side may take for an answer that needs no data: it is alive, else the link tells. */

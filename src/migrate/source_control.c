@@ -50,9 +50,17 @@ static int control_cancel(void *opaque, struct error *err) {
     return 0;
 }
 
+static int control_force(void *opaque, struct error *err) {
+    struct source *s = opaque;
+    (void)err;
+    atomic_store(&s->force, true);
+    return 0;
+}
+
 const struct control_ops source_control_ops = {
     .query = control_query,
     .parameters = control_parameters,
     .set_parameters = control_set_parameters,
     .cancel = control_cancel,
+    .force = control_force,
 };

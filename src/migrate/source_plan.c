@@ -42,7 +42,7 @@ static void sample(struct source *s, struct plan_input *in) {
     in->memory_available = load.memory_available;
     /* The guest's own threads tell whether we are in its way; without its process, the whole host has to. */
     double waiting = s->vmm->pid > 0 ? host_waiting_sample(&s->waiting, "", s->vmm->pid, in->now) : HOST_UNKNOWN;
-    in->cpu_pressure = s->vmm->pid > 0 ? waiting : load.cpu_pressure;
+    in->cpu_pressure = s->vmm->pid == 0 ? load.cpu_pressure : source_converge_by_quota(s) ? HOST_UNKNOWN : waiting;
 }
 
 static void tell(struct source *s) {

@@ -198,7 +198,7 @@ static int open_sender(struct source *s, struct error *err) {
     pthread_mutex_lock(&s->status.lock);
     s->status.counters = ram_send_counters(s->send);
     pthread_mutex_unlock(&s->status.lock);
-    return 0;
+    return source_defer_open(s, err);
 }
 
 int source_attach(struct source *s, struct error *err) {
@@ -209,6 +209,7 @@ int source_attach(struct source *s, struct error *err) {
         open_sender(s, err) < 0) {
         return -1;
     }
+    source_converge_open(s);
     /* Looking for stale pages in a large preallocated file takes the destination its time. */
     return source_await(s, 10 * REPLY_TIMEOUT, NULL, err);
 }

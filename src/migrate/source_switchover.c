@@ -67,22 +67,30 @@ int source_stop(struct source *s, struct error *err) {
     /* While the guest stands still, silence is not waited for as long as else: better the guest runs on here. */
     limit_silence(s, SWITCHOVER_SILENCE);
     int64_t begin = clock_now();
+    source_converge_ease(s);
     if (s->vmm->ops->stop(s->vmm, vmm_end, &s->stopped_at, err) < 0) {
         return vmm_failed(s, err);
     }
     note_time(s, &s->status.times.stop, begin);
+    source_converge_release(s);
     return 0;
 }
 
-/* Sends what is dirty, and waits until it is in place. */
+/* Sends all that is dirty, and waits until it is in place. */
 static int final_pass(struct source *s, struct error *err) {
-    source_pass_begin(s);
+    source_pass_begin_whole(s);
     /* While the channels send: */
     if (s->vmm->ops->unchanged(s->vmm, err) < 0 || source_pass_wait(s, err) < 0) {
         return -1;
     }
     json_t *args = json_pack("{s:I}", "pass", (json_int_t)ram_send_pass(s->send));
-    return source_request(s, args, err) < 0 || source_await(s, FINAL_TIMEOUT, NULL, err) < 0 ? -1 : 0;
+    if (source_request(s, args, err) < 0) {
+        return -1;
+    }
+    if (ram_dirty_pages(&s->ram) != 0) { /* while the destination places the rest; pages that waited must be in it */
+        return error_set(err, ERROR_SYSTEM, "the final pass has left pages behind");
+    }
+    return source_await(s, FINAL_TIMEOUT, NULL, err);
 }
 
 /* What the destination rejects is sent again by software, so one more pass is enough; a peer that goes on rejecting

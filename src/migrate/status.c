@@ -8,9 +8,9 @@
 #include <sys/resource.h>
 
 void status_init(struct status *s) {
-    *s = (struct status){ .state = "setup", .stage = "connect", .started = clock_now() };
+    *s = (struct status){ .state = "setup", .stage = "connect", .started = clock_now(), .throttle.policy = "none" };
     pthread_mutex_init(&s->lock, NULL);
-    s->times = (struct status_times){ STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN,
+    s->times = (struct status_times){ STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN,
                                       STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN, STATUS_UNKNOWN };
 }
 
@@ -42,14 +42,14 @@ static void set_ms(json_t *object, const char *name, int64_t ns) {
 
 static json_t *ram_json(const struct status *s) {
     const struct ram_counters *n = s->counters;
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:i, s:I, s:I}", "total",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:i, s:I, s:I, s:I}", "total",
                      (json_int_t)s->ram_total, "transferred", (json_int_t)s->transferred, "remaining",
                      (json_int_t)s->remaining, "normal", (json_int_t)(n ? load(&n->normal) : 0), "duplicate",
                      (json_int_t)(n ? load(&n->duplicate) : 0), "unchanged", (json_int_t)(n ? load(&n->unchanged) : 0),
                      "delta", (json_int_t)(n ? load(&n->delta) : 0), "dirty-sync-count", (json_int_t)s->passes,
                      "dirty-pages-rate", (json_int_t)s->dirty_rate, "mbps", s->mbps, "page-size", (int)RAM_PAGE_SIZE,
                      "delta-bytes", (json_int_t)(n ? load(&n->delta_bytes) : 0), "resent",
-                     (json_int_t)(n ? load(&n->resent) : 0));
+                     (json_int_t)(n ? load(&n->resent) : 0), "deferred", (json_int_t)s->deferred);
 }
 
 static json_t *codecs_json(const struct ram_counters *n) {
@@ -82,11 +82,14 @@ static json_t *query_locked(struct status *s) {
     int64_t total = s->times.total != STATUS_UNKNOWN ? s->times.total : clock_now() - s->started;
     set_ms(object, "total-time", total);
     set_ms(object, "setup-time", s->times.setup);
+    set_ms(object, "expected-downtime", s->times.expected);
     set_ms(object, "downtime", s->times.downtime);
     json_object_set_new(object, "ram", ram_json(s));
     json_object_set_new(object, "codecs", codecs_json(s->counters));
+    json_object_set_new(object, "cpu-throttle-percentage", json_integer(s->throttle.percent));
     json_object_set_new(object, "throttle",
-                        json_pack("{s:s, s:i, s:i}", "policy", "none", "max-percent", 0, "time", 0));
+                        json_pack("{s:s, s:i, s:f}", "policy", s->throttle.policy, "max-percent", (int)s->throttle.most,
+                                  "time", (double)s->throttle.held / 1e6));
     if (s->planned) {
         json_object_set_new(object, "plan",
                             json_pack("{s:i, s:f, s:I, s:I}", "compress-threads", (int)s->plan.compress_threads,

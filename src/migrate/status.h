@@ -19,6 +19,7 @@
 struct status_times {                       /* ns; STATUS_UNKNOWN until reached */
     int64_t setup;                          /* start to the first pass */
     int64_t total;                          /* start to the end */
+    int64_t expected;                       /* downtime, by the last forecast */
     int64_t downtime;                       /* the guest's stop to its run at the destination */
     int64_t stop, final, device, load, run; /* parts of the switchover */
 };
@@ -31,6 +32,7 @@ struct status {
     struct status_times times;
     uint64_t ram_total;    /* bytes of guest memory */
     uint64_t remaining;    /* bytes that are dirty and not yet sent */
+    uint64_t deferred;     /* pages that waited, each once a pass */
     uint64_t transferred;  /* bytes on the wire, all connections */
     uint64_t device_state; /* bytes of it */
     uint32_t passes;
@@ -38,6 +40,11 @@ struct status {
     double mbps;         /* 10^6 bits/s on the wire in the last pass */
     int64_t attach_stop; /* ns that the guest's VMM stood still while we attached */
     const char *tracker;
+    struct status_throttle {
+        const char *policy;
+        unsigned percent, most; /* in force; at most, ever */
+        int64_t held;           /* ns that the guest's vCPUs were held, the mean of them */
+    } throttle;
     bool planned;
     struct plan plan; /* in force, when `planned` */
     struct error error;

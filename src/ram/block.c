@@ -35,8 +35,9 @@ int ram_open_source(struct ram *ram, size_t i, const char *id, uint64_t size, ui
     open_common(ram, i, id, size, host_page_size, fd);
     struct ram_block *b = &ram->blocks[i];
     b->dirty = calloc(bits_words(b->pages), sizeof(uint64_t));
+    b->written = calloc(bits_words(b->pages), sizeof(uint64_t));
     b->sent = calloc(bits_words(b->pages), sizeof(uint64_t));
-    if (b->dirty == NULL || b->sent == NULL) {
+    if (b->dirty == NULL || b->written == NULL || b->sent == NULL) {
         return error_errno(err, ERROR_SYSTEM, "no memory for the page maps of %s", id);
     }
     return 0;
@@ -69,6 +70,7 @@ void ram_free(struct ram *ram) {
     for (size_t i = 0; i < ram->count; i++) {
         struct ram_block *b = &ram->blocks[i];
         free(b->dirty);
+        free(b->written);
         free(b->sent);
         free(b->placed);
         free(b->rejected);
@@ -99,6 +101,24 @@ uint64_t ram_dirty_pages(const struct ram *ram) {
         n += bits_count(ram->blocks[i].dirty, ram->blocks[i].pages);
     }
     return n;
+}
+
+uint64_t ram_written_pages(const struct ram *ram) {
+    uint64_t n = 0;
+    for (uint16_t i = 0; i < ram->count; i++) {
+        n += bits_count(ram->blocks[i].written, ram->blocks[i].pages);
+    }
+    return n;
+}
+
+void ram_take_written(struct ram *ram) {
+    for (uint16_t i = 0; i < ram->count; i++) {
+        struct ram_block *b = &ram->blocks[i];
+        for (size_t word = 0; word < bits_words(b->pages); word++) {
+            b->dirty[word] |= b->written[word];
+            b->written[word] = 0;
+        }
+    }
 }
 
 uint64_t ram_allocated(const struct ram *ram) {

@@ -29,6 +29,7 @@ struct ram_block {
 
     /* Source. Owned by the main thread between passes, by the sending threads (each its own chunks) during one. */
     uint64_t *dirty;             /* bit per page: to be sent in the next pass */
+    uint64_t *written;           /* bit per page: found by a scan, not yet in `dirty`; the main thread's at all times */
     uint64_t *sent;              /* bit per page: the destination holds something other than zeros there */
     struct page_digest *digests; /* of what was last sent (ram/digest.h) */
     uint64_t digested;           /* pages that have one: the first ones of the block */
@@ -61,6 +62,9 @@ void ram_free(struct ram *ram);
 
 uint64_t ram_pages(const struct ram *ram);
 uint64_t ram_dirty_pages(const struct ram *ram);
+uint64_t ram_written_pages(const struct ram *ram);
+/* Source, between passes: what was found written is dirty. */
+void ram_take_written(struct ram *ram);
 /* Bytes of the host's memory that the files have allocated now. */
 uint64_t ram_allocated(const struct ram *ram);
 

@@ -351,6 +351,18 @@ void choice_resume(struct choice *c, int64_t now) {
     c->window = (struct choice_window){ .begin = now };
 }
 
+const struct rung *choice_rung(int i) {
+    return &ladder[i];
+}
+
+int choice_foresee(const struct choice *c) {
+    return find_best(c);
+}
+
+double choice_work(const struct choice *c, const struct rung *r, double encode, double part) {
+    return larger((c->gather_ns + encode + part * c->write_ns) / cpus(c), peer_ns(c, r->codec, part));
+}
+
 bool choice_link_bound(struct choice *c) {
     LOCK_GUARD(&c->lock);
     return c->full;

@@ -131,6 +131,13 @@ void choice_written(struct choice *c, size_t raw, size_t bytes, int64_t cpu_ns, 
 /* A pass begins, or goes on after a pause: what lies before says nothing of the link. */
 void choice_resume(struct choice *c, int64_t now);
 
+/* For those who ask before a migration. The rungs of the ladder, 0 to CHOICE_RUNGS - 1; which of those that are
+ * `measured` would be chosen; and how long a byte of guest memory keeps the CPUs, ns: those of the side that takes
+ * longer. They take no lock: nobody else knows this chooser. */
+const struct rung *choice_rung(int i);
+int choice_foresee(const struct choice *c);
+double choice_work(const struct choice *c, const struct rung *r, double encode_ns, double ratio);
+
 /* Whether the link is what is waited for. */
 bool choice_link_bound(struct choice *c);
 /* Bytes/s that the link is thought to carry. */

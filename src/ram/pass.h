@@ -5,6 +5,10 @@
  * Chunks are handed out one by one, so that a slow thread takes fewer; one that was not finished is given back and goes
  * to whoever asks next. A chunk begins and ends with whole words of the page maps, or where another thread has left off
  * and handed on under the lock: no two threads ever write the same word at the same time.
+ *
+ * Some chunks may wait (ram/heat.h): they are not handed out in this pass. Nobody touches their pages, which stay dirty
+ * and are in the next pass by that alone. The main thread says which, also while the pass runs; whether a chunk was
+ * handed out or passed over is decided once, by the thread whose turn it is.
  */
 #ifndef GODWIT_RAM_PASS_H
 #define GODWIT_RAM_PASS_H
@@ -29,15 +33,25 @@ struct pass {
     struct ram *ram;
     uint64_t chunks; /* in all blocks together */
     _Atomic uint64_t cursor;
-    pthread_mutex_t lock; /* owns what follows */
+    bool whole;                /* nothing waits; does not change while a pass runs */
+    _Atomic uint64_t *waiting; /* bit per chunk: to wait, if it has not been handed out. The main thread's to write */
+    _Atomic uint64_t *passed;  /* bit per chunk: was not handed out in this pass; the threads' to write */
+    pthread_mutex_t lock;      /* owns what follows */
     _Atomic unsigned returned_count;
     struct pass_chunk returned[PASS_MAX_RETURNED];
 };
 
-void pass_init(struct pass *p, struct ram *ram);
+int pass_init(struct pass *p, struct ram *ram, struct error *err);
+/* All zeros, or what pass_init() could not fill, is allowed. */
 void pass_destroy(struct pass *p);
-/* Begins a pass; nobody gathers. */
-void pass_begin(struct pass *p);
+/* Begins a pass; nobody gathers. `whole`: every dirty page goes, no chunk waits. */
+void pass_begin(struct pass *p, bool whole);
+/* Main thread, at any time: these chunks (a bit for each) are to wait, and no others. */
+void pass_set_waiting(struct pass *p, const uint64_t *chunks);
+/* Main thread: the chunks that were passed over in the running or last pass. Their dirty bits may be read. */
+void pass_get_passed(const struct pass *p, uint64_t *chunks);
+/* Main thread: pages that are marked as written, without those that are dirty in chunks that were passed over. */
+uint64_t pass_fresh_pages(const struct pass *p);
 /* False when there is none now. */
 bool pass_next_chunk(struct pass *p, struct pass_chunk *chunk);
 /* What is left of a chunk, for somebody else. */

@@ -390,7 +390,6 @@ static int init(struct ram_send *s, struct ram *ram, const struct ram_send_confi
     s->max_batches = batches_for(config);
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->work, NULL);
-    pass_init(&s->pass, ram);
     choice_init(&s->choice, config->channels, config->max_threads);
     s->gather = (struct gather){
         .pass = &s->pass, .key = config->key, .settings = config->compression, .counters = &s->counters
@@ -407,6 +406,9 @@ static int init(struct ram_send *s, struct ram *ram, const struct ram_send_confi
     s->threads = calloc(s->thread_count, sizeof(s->threads[0]));
     if (s->event_fd < 0 || s->channels == NULL || s->threads == NULL) {
         return error_errno(err, ERROR_SYSTEM, "no memory for the sending threads");
+    }
+    if (pass_init(&s->pass, ram, err) < 0) {
+        return -1;
     }
     for (unsigned i = 0; i < config->channels; i++) {
         s->channels[i].conn = &config->conns[i];
@@ -470,9 +472,9 @@ void ram_send_close(struct ram_send *s) {
     free(s);
 }
 
-uint32_t ram_send_start(struct ram_send *s) {
+uint32_t ram_send_start(struct ram_send *s, bool whole) {
     LOCK_GUARD(&s->lock);
-    pass_begin(&s->pass);
+    pass_begin(&s->pass, whole);
     for (unsigned i = 0; i < s->config.channels; i++) {
         s->channels[i].ended = false;
     }
@@ -481,6 +483,18 @@ uint32_t ram_send_start(struct ram_send *s) {
     s->running = true;
     pthread_cond_signal(&s->work);
     return s->number;
+}
+
+void ram_send_set_waiting(struct ram_send *s, const uint64_t *chunks) {
+    pass_set_waiting(&s->pass, chunks);
+}
+
+void ram_send_get_passed(const struct ram_send *s, uint64_t *chunks) {
+    pass_get_passed(&s->pass, chunks);
+}
+
+uint64_t ram_send_fresh_pages(const struct ram_send *s) {
+    return pass_fresh_pages(&s->pass);
 }
 
 int ram_send_poll(struct ram_send *s, struct error *err) {

@@ -48,8 +48,14 @@ void ram_send_stop(struct ram_send *s);
 /* Stops, when that has not been done, and frees. NULL is allowed. */
 void ram_send_close(struct ram_send *s);
 
-/* Begins a pass over all dirty pages and returns its number, from 1. None is running. */
-uint32_t ram_send_start(struct ram_send *s);
+/* Begins a pass over the dirty pages and returns its number, from 1. None is running. `whole`: over all of them;
+ * otherwise chunks that are to wait stay dirty. */
+uint32_t ram_send_start(struct ram_send *s, bool whole);
+/* Main thread: which chunks are to wait, and which did (pass_set_waiting(), pass_get_passed()). */
+void ram_send_set_waiting(struct ram_send *s, const uint64_t *chunks);
+void ram_send_get_passed(const struct ram_send *s, uint64_t *chunks);
+/* Main thread, within a pass: pages that were written and do not wait, dirty, in a chunk that was passed over. */
+uint64_t ram_send_fresh_pages(const struct ram_send *s);
 /* 1 when the pass is finished, 0 when not yet, -1 with the first failure of a thread. */
 int ram_send_poll(struct ram_send *s, struct error *err);
 /* Readable when a pass is finished or a thread has failed. */

@@ -63,6 +63,9 @@ struct vmm_ops {
     /* Whether the VMM's memory is still mapped as it was inspected (no hot-plug since). */
     int (*unchanged)(struct vmm *vmm, struct error *err);
 
+    /* The threads that run the guest's vCPUs: *threads is the caller's to free. */
+    int (*cpu_threads)(struct vmm *vmm, pid_t **threads, size_t *count, struct error *err);
+
     int (*guest_running)(struct vmm *vmm, bool *running, struct error *err);
     /* Waits until all block I/O that was in flight at the call is finished. */
     int (*drain)(struct vmm *vmm, struct error *err);

@@ -6,7 +6,12 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h> /* netinet/tcp.h knows no tcpi_min_rtt */
+#include <netinet/in.h>
+#include <stdbool.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -99,6 +104,20 @@ int conn_writev(struct conn *c, struct iovec *iov, int count, struct error *err)
         count -= done;
     }
     return 0;
+}
+
+uint64_t conn_queued(const struct conn *c) {
+    int bytes = 0;
+    return c->fd >= 0 && ioctl(c->fd, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? (uint64_t)bytes : 0;
+}
+
+int64_t conn_round_trip(const struct conn *c, int64_t otherwise) {
+    struct tcp_info info;
+    socklen_t size = sizeof(info);
+    bool known = c->fd >= 0 && getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
+                 size >= offsetof(struct tcp_info, tcpi_min_rtt) + sizeof(info.tcpi_min_rtt) && info.tcpi_min_rtt > 0 &&
+                 info.tcpi_min_rtt < UINT32_MAX;
+    return known ? (int64_t)info.tcpi_min_rtt * 1000 : otherwise;
 }
 
 int conn_write(struct conn *c, const void *data, size_t size, struct error *err) {

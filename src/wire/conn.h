@@ -31,6 +31,10 @@ void conn_init(struct conn *c, int fd, const char *name);
 void conn_close(struct conn *c);
 void conn_break(struct conn *c);
 
+/* Bytes that were written and that the peer's host has not acknowledged. */
+uint64_t conn_queued(const struct conn *c);
+/* ns from here to the peer's host and back, as TCP sees it; `otherwise` when it is not TCP. */
+int64_t conn_round_trip(const struct conn *c, int64_t otherwise);
 int conn_write(struct conn *c, const void *data, size_t size, struct error *err);
 /* Writes all of `count` pieces; changes the array. */
 int conn_writev(struct conn *c, struct iovec *iov, int count, struct error *err);

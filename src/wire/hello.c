@@ -48,7 +48,22 @@ int welcome_decode(const uint8_t in[WELCOME_SIZE], struct welcome *w) {
     return 0;
 }
 
-static int judge(const struct welcome *w, struct error *err) {
+void measured_encode(const struct measured *m, uint8_t out[MEASURED_SIZE]) {
+    memcpy(out, magic, sizeof(magic));
+    put_u64(out + 8, m->bytes);
+    put_u64(out + 16, (uint64_t)m->time);
+}
+
+int measured_decode(const uint8_t in[MEASURED_SIZE], struct measured *m) {
+    uint64_t bytes = get_u64(in + 8), time = get_u64(in + 16);
+    if (memcmp(in, magic, sizeof(magic)) != 0 || bytes == 0 || time == 0 || time > INT64_MAX) {
+        return -1;
+    }
+    *m = (struct measured){ bytes, (int64_t)time };
+    return 0;
+}
+
+static int judge(const struct welcome *w, const struct hello *h, struct error *err) {
     switch (w->status) {
     case WELCOME_OK:
         return 0;
@@ -60,6 +75,11 @@ static int judge(const struct welcome *w, struct error *err) {
     case WELCOME_BUSY:
         return error_set(err, ERROR_PEER, "the receiver is busy with another migration");
     case WELCOME_SESSION:
+        if (h->role == ROLE_MEASURE) {
+            return error_set(err, ERROR_PEER,
+                             "the receiver does not know how to measure a link: install the same godwit version on "
+                             "both hosts, or give --link");
+        }
         return error_set(err, ERROR_PEER, "the receiver does not know this migration");
     default:
         return error_set(err, ERROR_PEER, "the receiver answered with the unknown status %u", w->status);
@@ -82,7 +102,7 @@ int hello_receive(struct conn *c, struct hello *h, struct error *err) {
     if (welcome_decode(in, &w) < 0) {
         return error_set(err, ERROR_PEER, "what listens there is not 'godwit receive'");
     }
-    if (judge(&w, err) < 0) {
+    if (judge(&w, h, err) < 0) {
         return -1;
     }
     memcpy(h->session, w.session, SESSION_SIZE);

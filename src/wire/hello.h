@@ -15,11 +15,13 @@
 #define HELLO_SIZE 40
 #define WELCOME_SIZE 32
 #define SESSION_SIZE 16
+#define MEASURED_SIZE 24
 
 enum hello_role {
     ROLE_CONTROL = 1, /* opens a migration; the welcome carries its session */
     ROLE_CHANNEL = 2, /* RAM batches; carries the session and the channel's number */
     ROLE_DEVICE = 3,  /* the VMM's device state, raw until its end */
+    ROLE_MEASURE = 4, /* belongs to no migration: filler that is thrown away, answered by how much came in what time */
 };
 
 enum welcome_status {
@@ -49,6 +51,16 @@ int hello_decode(const uint8_t in[HELLO_SIZE], struct hello *h);
 int hello_may_begin(const uint8_t *in, unsigned n);
 void welcome_encode(const struct welcome *w, uint8_t out[WELCOME_SIZE]);
 int welcome_decode(const uint8_t in[WELCOME_SIZE], struct welcome *w);
+
+/* What a receiver says at the end of a ROLE_MEASURE connection. */
+struct measured {
+    uint64_t bytes; /* of filler, */
+    int64_t time;   /* in so many ns; both at least 1 */
+};
+
+void measured_encode(const struct measured *m, uint8_t out[MEASURED_SIZE]);
+/* 0, or -1 when these bytes are none. */
+int measured_decode(const uint8_t in[MEASURED_SIZE], struct measured *m);
 
 /* The connecting side: sends the hello, then takes the welcome, which fills `session`. */
 int hello_send(struct conn *c, struct hello *h, struct error *err);

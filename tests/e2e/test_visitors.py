@@ -121,6 +121,32 @@ def test_a_second_source_is_told_to_go(make_stunt, engine):
     assert other.qmp.execute("query-status")["running"]
 
 
+def test_measuring_is_bounded(make_stunt, engine):
+    """One at a time; those who leave, drip or never end are sent away, and a migration comes before them."""
+    source = make_stunt(name="src", memory=32 * MIB)
+    there = make_stunt.destination(source)
+    port = next(gw._ports)
+    with gw.Engine("receive", "--qmp", there.qmp_path, "--listen", f"tcp:127.0.0.1:{port}") as receive:
+        receive.wait_listening(port)
+        with connect(port) as one:
+            one.sendall(hello(role=4))
+            assert answer(one) == 0
+            with connect(port) as two:
+                assert say(two, hello(role=4)) == 2
+            assert "measurement is under way" in receive.wait_event(event="refused")["why"]
+        assert "left before" in receive.wait_event(event="refused")["why"]
+        with connect(port) as slow:
+            slow.sendall(hello(role=4) + b"x")
+            assert answer(slow) == 0
+            assert "too long" in receive.wait_event(event="refused", timeout=20)["why"]
+        with connect(port) as silent:
+            silent.sendall(hello(role=4) + bytes(1000))
+            assert answer(silent) == 0
+            with gw.Engine("send", "--qmp", source.qmp_path, "--to", f"tcp:127.0.0.1:{port}") as send:
+                assert send.wait().code == 0
+        assert receive.wait().code == 0
+
+
 def test_flood_of_silent_clients(make_stunt, engine):
     """More silent clients than there is room for: still the migration gets through once they are sent away."""
     source = make_stunt(name="src", memory=32 * MIB)

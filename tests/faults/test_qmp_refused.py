@@ -41,6 +41,7 @@ SEND = [
     ("qom-get", 6, "completed"),  # CPU type: not every QEMU has it
     ("query-memory-size-summary", 1, "failed"),
     ("query-cpus-fast", 1, "failed"),
+    ("query-cpus-fast", 2, "completed"),  # the threads to hold back: without them none is
     ("query-migrate-capabilities", 1, "failed"),
     ("query-migrate-capabilities", 2, "completed"),
     ("migrate-set-capabilities", 1, "failed"),

@@ -42,8 +42,24 @@ static void as_caller(const uint8_t *data, size_t size) {
     close(ends[0]);
 }
 
+static void as_one_who_measures(const uint8_t *data, size_t size) {
+    struct measured m;
+    uint8_t bytes[MEASURED_SIZE];
+    if (size < MEASURED_SIZE) {
+        return;
+    }
+    uint8_t *exact = copy_of(data, MEASURED_SIZE);
+    if (measured_decode(exact, &m) == 0) {
+        MUST(m.bytes > 0 && m.time > 0);
+        measured_encode(&m, bytes);
+        MUST(memcmp(bytes, exact, MEASURED_SIZE) == 0);
+    }
+    free(exact);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     as_listener(data, size);
     as_caller(data, size);
+    as_one_who_measures(data, size);
     return 0;
 }

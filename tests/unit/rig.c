@@ -99,7 +99,7 @@ int rig_wait_received(struct rig *r, uint32_t pass, struct error *err) {
 }
 
 int rig_pass(struct rig *r, struct error *err) {
-    assert_int_equal(ram_send_start(r->send), ++r->pass);
+    assert_int_equal(ram_send_start(r->send, true), ++r->pass);
     for (;;) {
         int received = ram_receive_poll(r->receive, r->pass, err);
         int sent = received < 0 ? -1 : ram_send_poll(r->send, err);

@@ -26,7 +26,7 @@ static int setup(void **state) {
         assert_ok(ram_open_source(&ram, i, "block", size, PAGE, tmpfs_file(size), &err) == 0, &err);
     }
     assert_ok(ram_digests_open(&ram, UINT64_MAX, &err) == 0 && digest_key_make(&key, &err) == 0, &err);
-    pass_init(&pass, &ram);
+    assert_ok(pass_init(&pass, &ram, &err) == 0, &err);
     memset(&counters, 0, sizeof(counters));
     atomic_store(&settings.zero_detection, true);
     gather = (struct gather){ .pass = &pass, .key = &key, .settings = &settings, .counters = &counters };
@@ -102,11 +102,11 @@ static void pages_are_sorted(void **state) {
     for (uint64_t page = 0; page < 40; page++) {
         write_page(0, page, 1 + (unsigned)page);
     }
-    pass_begin(&pass);
+    pass_begin(&pass, true);
     fill_batch(b, 1);
     assert_int_equal(b->full.pages, 40);
     for (uint32_t number = 2; number < 4; number++) {
-        pass_begin(&pass);
+        pass_begin(&pass, true);
         for (uint64_t page = 0; page < 40; page++) {
             write_page(0, page,
                        page % 4 == 0   ? 0
@@ -144,7 +144,7 @@ static void a_batch_is_of_one_block(void **state) {
             write_page(i, page, (unsigned)page + 1);
         }
     }
-    pass_begin(&pass);
+    pass_begin(&pass, true);
     uint64_t seen[3] = { 0 };
     while (pass_has_chunk(&pass)) {
         fill_batch(b, 1);
@@ -165,7 +165,7 @@ static void it_does_not_look_at_everything(void **state) {
     (void)state;
     struct batch *b = batch_new(128, NULL);
     bits_set_range(ram.blocks[2].dirty, 0, block_pages[2]);
-    pass_begin(&pass);
+    pass_begin(&pass, true);
     unsigned batches = 0;
     for (uint64_t done = 0; pass_has_chunk(&pass); batches++) {
         fill_batch(b, 1);

@@ -46,7 +46,27 @@ static int forget_memory(void **state) {
     return munmap(seen, sizeof(*seen));
 }
 
-enum behaviour { WORKS, HANDS_OVER, IS_DISMISSED };
+enum behaviour { WORKS, HANDS_OVER, IS_DISMISSED, NOTES };
+
+static char noted[3][64]; /* files */
+
+static int write_text(const char *path, const char *text) {
+    FILE *file = fopen(path, "we");
+    return file != NULL && fputs(text, file) >= 0 && fclose(file) == 0 ? 0 : -1;
+}
+
+/* The second text of the second file counts; the third file is put back before the engine dies. */
+static int make_notes(struct guardian *g) {
+    struct error err = { 0 };
+    bool ok = guardian_note_text(g, noted[0], "max 100000", &err) == 0 &&
+              guardian_note_text(g, noted[1], "1", &err) == 0 && guardian_note_text(g, noted[1], "-1", &err) == 0 &&
+              guardian_note_text(g, noted[2], "2", &err) == 0 && guardian_note_text(g, noted[2], NULL, &err) == 0 &&
+              guardian_note_text(g, "/nowhere/cpu.max", "3", &err) == 0;
+    for (int i = 0; ok && i < 3; i++) {
+        ok = write_text(noted[i], "changed by the engine") == 0;
+    }
+    return ok ? 0 : -1;
+}
 
 static _Noreturn void engine(enum behaviour behaviour) {
     struct guardian g;
@@ -56,6 +76,9 @@ static _Noreturn void engine(enum behaviour behaviour) {
     }
     if (behaviour == HANDS_OVER) {
         guardian_hand_over(&g);
+    }
+    if (behaviour == NOTES && make_notes(&g) < 0) {
+        _exit(9);
     }
     if (behaviour == IS_DISMISSED) {
         guardian_dismiss(&g);
@@ -187,6 +210,56 @@ static void dismissing_is_safe_at_any_time(void **state) {
     assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
 }
 
+static void expect_text(const char *path, const char *text) {
+    char line[64] = "";
+    FILE *file = fopen(path, "re");
+    assert_non_null(file);
+    assert_non_null(fgets(line, sizeof(line), file));
+    fclose(file);
+    assert_string_equal(line, text);
+}
+
+static void notes_are_written_back(void **state) {
+    (void)state;
+    char directory[] = "/tmp/godwit-unit-XXXXXX";
+    assert_non_null(mkdtemp(directory));
+    for (int i = 0; i < 3; i++) {
+        snprintf(noted[i], sizeof(noted[i]), "%s/%d", directory, i);
+    }
+    assert_int_equal(kill_engine(NOTES, 0), 0);
+    expect_text(noted[0], "max 100000");
+    expect_text(noted[1], "-1");
+    expect_text(noted[2], "changed by the engine");
+    assert_int_equal(atomic_load(&seen->undone), 1);
+    for (int i = 0; i < 3; i++) {
+        unlink(noted[i]);
+    }
+    rmdir(directory);
+}
+
+static void too_many_or_too_long_notes_are_refused(void **state) {
+    (void)state;
+    struct guardian g = { 0 };
+    struct error err = { 0 };
+    char path[257], text[65];
+    memset(path, 'p', 256);
+    path[256] = '\0';
+    memset(text, 't', 64);
+    text[64] = '\0';
+    assert_refused(guardian_note_text(&g, "/a", "1", &err), &err, ERROR_REFUSED, "there is no guardian");
+    assert_ok(guardian_start(&g, &fake_vmm, &err) == 0, &err);
+    assert_refused(guardian_note_text(&g, path, "1", &err), &err, ERROR_REFUSED, "too long");
+    assert_refused(guardian_note_text(&g, "/a", text, &err), &err, ERROR_REFUSED, "too long");
+    assert_ok(guardian_note_text(&g, path + 1, text + 1, &err) == 0, &err);
+    for (int i = 1; i < GUARDIAN_NOTES; i++) {
+        snprintf(path, sizeof(path), "/%d", i);
+        assert_ok(guardian_note_text(&g, path, "1", &err) == 0, &err);
+    }
+    assert_refused(guardian_note_text(&g, "/one/more", "1", &err), &err, ERROR_REFUSED, "64 files are the most");
+    assert_ok(guardian_note_text(&g, "/7", "2", &err) == 0, &err);
+    guardian_dismiss(&g);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_killed_engine_is_undone_and_the_guest_runs),
@@ -196,6 +269,8 @@ int main(void) {
         cmocka_unit_test(a_failed_undo_is_told),
         cmocka_unit_test(signals_for_the_engine_do_not_end_it),
         cmocka_unit_test(dismissing_is_safe_at_any_time),
+        cmocka_unit_test(notes_are_written_back),
+        cmocka_unit_test(too_many_or_too_long_notes_are_refused),
     };
     return cmocka_run_group_tests(tests, share_memory, forget_memory);
 }

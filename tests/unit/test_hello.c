@@ -36,6 +36,33 @@ static void welcome_round_trip(void **state) {
     assert_memory_equal(got.session, want.session, SESSION_SIZE);
 }
 
+static void measured_round_trip(void **state) {
+    (void)state;
+    uint8_t bytes[MEASURED_SIZE];
+    struct measured want = { UINT64_C(0x123456789a), 987654321 }, got;
+    measured_encode(&want, bytes);
+    assert_int_equal(measured_decode(bytes, &got), 0);
+    assert_int_equal(got.bytes, want.bytes);
+    assert_int_equal(got.time, want.time);
+    assert_int_equal(bytes[8], 0x9a);
+    bytes[0] ^= 1;
+    assert_int_equal(measured_decode(bytes, &got), -1);
+}
+
+/* It is divided by. */
+static void nothing_measured_is_garbage(void **state) {
+    (void)state;
+    uint8_t bytes[MEASURED_SIZE];
+    static const struct measured none[] = { { 0, 1 }, { 1, 0 }, { 1, -1 }, { 1, INT64_MIN } };
+    struct measured got;
+    for (size_t i = 0; i < 4; i++) {
+        measured_encode(&none[i], bytes);
+        assert_int_equal(measured_decode(bytes, &got), -1);
+    }
+    measured_encode(&(struct measured){ UINT64_MAX, INT64_MAX }, bytes);
+    assert_int_equal(measured_decode(bytes, &got), 0);
+}
+
 static void another_magic_is_garbage(void **state) {
     (void)state;
     uint8_t bytes[HELLO_SIZE], answer[WELCOME_SIZE];
@@ -155,6 +182,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hello_round_trip),
         cmocka_unit_test(welcome_round_trip),
+        cmocka_unit_test(measured_round_trip),
+        cmocka_unit_test(nothing_measured_is_garbage),
         cmocka_unit_test(another_magic_is_garbage),
         cmocka_unit_test(a_beginning_is_told_by_its_bytes),
         cmocka_unit_test(exchange_brings_the_session),

@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "vmm/qemu/internal.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +71,30 @@ static json_t *describe_ram(const struct vmm *vmm) {
                                               (json_int_t)r->page_size));
     }
     return list;
+}
+
+int qemu_cpu_threads(struct vmm *vmm, pid_t **threads, size_t *count, struct error *err) {
+    CLEANUP_JSON json_t *cpus = NULL;
+    if (qmp_execute(qemu_of(vmm)->qmp, "query-cpus-fast", NULL, &cpus, QMP_TIMEOUT, err) < 0) {
+        return -1;
+    }
+    *count = json_array_size(cpus);
+    *threads = calloc(*count > 0 ? *count : 1, sizeof(**threads));
+    if (*threads == NULL) {
+        return error_errno(err, ERROR_SYSTEM, "no memory for the vCPU threads");
+    }
+    size_t i;
+    json_t *cpu;
+    json_array_foreach(cpus, i, cpu) {
+        json_int_t id = json_integer_value(json_object_get(cpu, "thread-id"));
+        if (id <= 0 || id > INT_MAX) {
+            free(*threads);
+            *threads = NULL;
+            return error_set(err, ERROR_VMM, "QEMU's answer to query-cpus-fast names no thread of vCPU %zu", i);
+        }
+        (*threads)[i] = (pid_t)id;
+    }
+    return 0;
 }
 
 /* The number of vCPUs, and the type of the first; "" where QEMU does not tell it. */

@@ -81,6 +81,7 @@ void qemu_free_ram(struct vmm *vmm);
 
 /* describe.c, match.c */
 json_t *qemu_describe(struct vmm *vmm, struct error *err);
+int qemu_cpu_threads(struct vmm *vmm, pid_t **threads, size_t *count, struct error *err);
 int qemu_match(struct vmm *vmm, json_t *source, struct error *err);
 
 /* settings.c: capabilities and parameters of QEMU's own migration. apply() notes in the undo record what it finds, then

@@ -130,6 +130,7 @@ static const struct vmm_ops ops = {
     .close = qemu_close,
     .inspect = qemu_inspect,
     .describe = qemu_describe,
+    .cpu_threads = qemu_cpu_threads,
     .match = qemu_match,
     .unchanged = qemu_unchanged,
     .guest_running = qemu_guest_running,

@@ -13,9 +13,10 @@ BASELINE_SECONDS = 2
 AFTER_TICKS = 100
 WARM_MORE = 512 << 20  # besides the guest's memory: socket buffers, page tables, the engines
 
-# seconds, ms, bytes, CPU seconds, ms, ms, list of texts, the engine's own report; whether it ended in its time (when
-# not, total is how long it was let go on, and there was no downtime)
-Run = collections.namedtuple("Run", "total downtime wire cpu handover silence problems report ended", defaults=(True,))
+# seconds, ms, bytes, CPU seconds, ms, ms, list of texts, the engine's own report, when it began (time.monotonic());
+# whether it ended in its time (when not, total is how long it was let go on, and there was no downtime)
+Run = collections.namedtuple("Run", "total downtime wire cpu handover silence problems report began ended",
+                             defaults=(0.0, True))
 
 
 def warm(memory):
@@ -87,10 +88,10 @@ class Measured:
         busy, wire = self.guests_cpu() - busy, self.wire() - wire
         spent = max(0.0, busy - idle * total) + helpers
         if not ended:
-            return Run(total, downtime, wire, spent, 0.0, 0.0, [], report, False)
+            return Run(total, downtime, wire, spent, 0.0, 0.0, [], report, began, False)
         heard = self.listen(began)
         return Run(total, downtime, wire, spent, (heard.handover or 0) * 1000, heard.longest * 1000,
-                   self.problems(heard), report)
+                   self.problems(heard), report, began)
 
     def stock(self, **options):
         """The Run of stock QEMU's own migration; options of stock.migrate()."""

@@ -36,9 +36,10 @@ class DidNotEnd(TimeoutError):
         self.seconds = seconds
 
 
-def _prepare(source, destination, channels, compression, threads, bandwidth):
+def _prepare(source, destination, channels, compression, threads, bandwidth, auto_converge):
     """Sets capabilities and parameters at both ends."""
-    capabilities = [{"capability": "multifd", "state": channels > 0}]
+    capabilities = [{"capability": "multifd", "state": channels > 0},
+                    {"capability": "auto-converge", "state": auto_converge}]
     settings = {}
     if channels:
         settings["multifd-channels"] = channels
@@ -75,7 +76,7 @@ def _end(source, timeout):
 
 
 def migrate(source, destination, address, port=4444, channels=2, bandwidth=100 << 30, timeout=120, compression=None,
-            threads=0):
+            threads=0, auto_converge=False):
     """Migrates over tcp and lets the guest run at the destination. Returns what query-migrate says at the end, with
     "wall-time" (seconds from the command to the guest's run) added. Raises DidNotEnd after `timeout` seconds.
 
@@ -83,9 +84,10 @@ def migrate(source, destination, address, port=4444, channels=2, bandwidth=100 <
     bandwidth    bytes/s; QEMU's default of 128 MiB/s would be no fair comparison
     compression  of the multifd channels: "zlib" or "zstd", at QEMU's default level
     threads      compress threads, the older way, which works without multifd only; 0: none
+    auto_converge  the guest is held back more and more when rounds do not shrink, by QEMU's default parameters
     """
     uri = f"tcp:{address}:{port}"
-    _prepare(source, destination, channels, compression, threads, bandwidth)
+    _prepare(source, destination, channels, compression, threads, bandwidth, auto_converge)
     destination.qmp.execute("migrate-incoming", uri=uri)
     # Asked for now: the destination was started with -S, and there QEMU has no other way to run at once.
     began = time.monotonic()

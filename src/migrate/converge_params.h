@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GODWIT_MIGRATE_CONVERGE_PARAMS_H
+#define GODWIT_MIGRATE_CONVERGE_PARAMS_H
+
+#include "migrate/converge.h"
+#include "migrate/params.h"
+
+/* What the parameters say of convergence; `force` is not one of them. */
+struct converge_config converge_params(const struct params *p);
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A visitor who wants to know what the link carries: sends filler, which is counted and thrown away. One at a time, for
+ * MEASURE_TIME or MEASURE_BYTES, and never while a migration is served; then it is told how much came, and the receiver
+ * waits on as before.
+ *
+ * Counting begins late: the first bytes fill queues on their way, and shapers let a burst through.
+ */
+#include "migrate/destination.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#define MEASURE_TIME CLOCK_S
+#define MEASURE_BYTES (UINT64_C(1) << 30)
+#define MEASURE_SETTLE (250 * CLOCK_MS)
+#define MEASURE_SETTLE_BYTES (UINT64_C(64) << 20)
+#define MEASURE_PATIENCE (10 * CLOCK_S) /* for all of it, however it drips */
+#define PIECE (256u << 10)
+/* At one call: others are to be heard too. */
+#define PIECES 16
+
+void measuring_begin(struct visitor *v) {
+    v->measuring = (struct measuring){ .on = true };
+    v->deadline = clock_now() + MEASURE_PATIENCE;
+}
+
+/* True when there is enough. */
+static bool take(struct measuring *m, uint64_t n, int64_t now) {
+    m->seen += n;
+    if (m->begun == 0) {
+        m->begun = now;
+    }
+    if (m->counted_at == 0) {
+        bool settled = now - m->begun >= MEASURE_SETTLE || m->seen >= MEASURE_SETTLE_BYTES;
+        m->counted_at = settled ? now : 0;
+        return false;
+    }
+    m->bytes += n;
+    int64_t time = now - m->counted_at;
+    if (time < MEASURE_TIME / MEASURE_PARTS && m->seen < MEASURE_BYTES) {
+        return false;
+    }
+    m->parts[m->count++] = (struct measured){ m->bytes, time > 0 ? time : 1 };
+    m->counted_at = now;
+    m->bytes = 0;
+    return m->count == MEASURE_PARTS || m->seen >= MEASURE_BYTES;
+}
+
+static double rate_of(const struct measured *m) {
+    return (double)m->bytes * 1e9 / (double)m->time;
+}
+
+static int faster_first(const void *a, const void *b) {
+    double x = rate_of(a), y = rate_of(b);
+    return (x < y) - (x > y);
+}
+
+/* The second best part: a host that was busy for a moment made the others slower, and one may be a burst. */
+static void say_result(struct visitor *v) {
+    struct measuring *m = &v->measuring;
+    uint8_t out[MEASURED_SIZE];
+    qsort(m->parts, m->count, sizeof(m->parts[0]), faster_first);
+    const struct measured *measured = &m->parts[m->count > 1 ? 1 : 0];
+    measured_encode(measured, out);
+    if (send(v->fd, out, sizeof(out), MSG_NOSIGNAL) < 0) {
+        log_debug("%s left before it was told", v->peer);
+    }
+    log_info("measured the link from %s: %.0f Mbit/s", v->peer, rate_of(measured) * 8 / 1e6);
+    m->told =
+        true; /* The other end closes: a close here, with bytes on their way, may overtake the answer as a reset. */
+}
+
+enum measuring_state measuring_read(struct visitor *v) {
+    struct measuring *m = &v->measuring;
+    uint8_t *filler = malloc(PIECE);
+    enum measuring_state state = filler != NULL ? MEASURING_ON : MEASURING_LEFT;
+    for (int i = 0; i < PIECES && state == MEASURING_ON; i++) {
+        ssize_t n = recv(v->fd, filler, PIECE, 0);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+            break;
+        }
+        if (n <= 0) {
+            state = m->told ? MEASURING_DONE : MEASURING_LEFT;
+        } else if (!m->told && take(m, (uint64_t)n, clock_now())) {
+            say_result(v);
+        }
+    }
+    free(filler);
+    return state;
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate/forecast.h"
+
+#include "base/clock.h"
+
+#define PAGE 4096.0
+/* A pass of fewer pages says more of the round trip than of its pages. */
+#define SMALL_PASS 256
+/* A pass that is worth that much is taken for what comes next by itself; a smaller one in part. */
+#define WHOLE_PASS 8192
+#define ZERO_PART 0.2
+/* Less than this was perhaps only buffers that emptied. */
+#define LEAST_DELIVERED (256.0 * 1024)
+#define LEAST_TIME (10 * CLOCK_MS)
+/* Before anything was measured. */
+#define FIRST_ROUND_TRIP CLOCK_MS
+/* The stop of the vCPUs, saving and loading of device state, the run: what a VMM takes for it is not to be known
+ * before, but it is a dozen of its commands and events, and the drain is one that was timed. So a VMM that is slow to
+ * answer, or on a busy host, is expected to be slow here as well. A disk that is slow to drain says nothing of it. */
+#define VMM_COMMANDS 12
+#define VMM_LEAST CLOCK_MS
+#define VMM_MOST (30 * CLOCK_MS)
+#define VMM_UNKNOWN (15 * CLOCK_MS)
+/* From the stop to the run: device state begins, it is loaded, the guest runs. */
+#define ROUND_TRIPS 3
+
+/* A drain that met a busy disk, a round trip that met a full queue: the next may not. The least of late is what is
+ * always there; it grows by a part, so that what has become slower shows in time. */
+void forecast_note_least(int64_t *least, int64_t ns) {
+    int64_t grown = *least + *least / 4 + CLOCK_MS / 4;
+    *least = *least == 0 || ns < grown ? ns : grown;
+}
+
+void forecast_init(struct forecast *f) {
+    *f = (struct forecast){ .ratio = 1.0 };
+}
+
+static void mean(double *m, double value, double weight) {
+    *m += weight * (value - *m);
+}
+
+static void learn_wire(struct forecast *f, const struct forecast_pass *p) {
+    if ((double)p->delivered < LEAST_DELIVERED || p->time < LEAST_TIME) {
+        return;
+    }
+    double rate = (double)p->delivered * 1e9 / (double)p->time;
+    if (f->wire_rate <= 0 || (!p->link_bound && rate > f->wire_rate)) {
+        f->wire_rate = rate;
+    } else if (p->link_bound) {
+        mean(&f->wire_rate, rate, 0.5);
+    }
+}
+
+static void learn_pages(struct forecast *f, const struct forecast_pass *p) {
+    double time = (double)(p->time > f->floor ? p->time - f->floor : 0);
+    /* To find a page to be zero takes a part of what sending one does. */
+    time *= (double)p->pages / ((double)p->pages + ZERO_PART * (double)p->zeros);
+    if (f->wire_rate > 0 && (double)p->sent * 1e9 / f->wire_rate > time) {
+        time = (double)p->sent * 1e9 / f->wire_rate;
+    }
+    double ns = time / (double)p->pages, ratio = (double)p->sent / ((double)p->pages * PAGE);
+    double weight = p->pages < WHOLE_PASS ? 0.3 + 0.7 * (double)p->pages / WHOLE_PASS : 1.0;
+    weight = f->page_ns > 0 ? weight : 1.0;
+    mean(&f->page_ns, ns, weight);
+    mean(&f->ratio, ratio > 0.001 ? ratio : 0.001, weight);
+}
+
+void forecast_note_pass(struct forecast *f, const struct forecast_pass *p) {
+    learn_wire(f, p);
+    if (p->pages >= SMALL_PASS || (p->pages > 0 && f->page_ns <= 0)) {
+        learn_pages(f, p);
+    }
+    if (p->pages + p->zeros < SMALL_PASS && (f->floor == 0 || p->time < f->floor)) {
+        f->floor = p->time;
+    }
+}
+
+int64_t forecast_sending(const struct forecast *f, uint64_t pages, uint64_t queued) {
+    double ns = (double)pages * f->page_ns;
+    if (f->wire_rate > 0) {
+        ns += (double)queued * 1e9 / f->wire_rate;
+    }
+    return (int64_t)ns;
+}
+
+static int64_t vmm_time(const struct forecast *f) {
+    int64_t time = f->drain > 0 ? VMM_LEAST + VMM_COMMANDS * f->drain : VMM_UNKNOWN;
+    return time < VMM_MOST ? time : VMM_MOST;
+}
+
+int64_t forecast_stop(const struct forecast *f) {
+    return vmm_time(f) / 2;
+}
+
+int64_t forecast_overhead(const struct forecast *f) {
+    int64_t round_trip = f->round_trip > 0 ? f->round_trip : FIRST_ROUND_TRIP;
+    return vmm_time(f) + f->scan + f->drain + f->floor + ROUND_TRIPS * round_trip;
+}

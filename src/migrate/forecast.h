@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How long the guest will stand still if it is stopped now, learned from this migration alone: what a pass costs, what
+ * the link carries, what the VMM takes to drain and we to scan. A pure accumulator, tested without a guest.
+ *
+ * A pass seems fast while the sockets swallow it, so time is never counted shorter than what was sent takes at the rate
+ * at which the peer acknowledged.
+ */
+#ifndef GODWIT_MIGRATE_FORECAST_H
+#define GODWIT_MIGRATE_FORECAST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What a pass did. */
+struct forecast_pass {
+    uint64_t pages;     /* of 4 KiB, that took anything to send: not zero, not in a hole */
+    uint64_t sent;      /* bytes given to the sockets */
+    uint64_t delivered; /* bytes that the peer acknowledged meanwhile, of this pass or of before */
+    int64_t time;       /* ns */
+    bool link_bound;    /* the link, and not a CPU, was what it waited for */
+    uint64_t zeros;     /* pages that were looked at and found to be zero */
+};
+
+struct forecast {
+    double wire_rate;                /* bytes/s that the link carries; 0: not known */
+    double page_ns;                  /* for each page beyond the first; 0: not known */
+    double ratio;                    /* bytes on the wire for each byte of memory */
+    int64_t floor;                   /* ns that a pass takes however small it is */
+    int64_t scan, drain, round_trip; /* ns, the least of each of late; 0: not known */
+};
+
+void forecast_init(struct forecast *f);
+void forecast_note_pass(struct forecast *f, const struct forecast_pass *pass);
+
+/* Takes a measure of the scan, the drain or the round trip. */
+void forecast_note_least(int64_t *least, int64_t ns);
+
+/* ns from the stop until `pages` are in place when `queued` bytes are still on their way. Does not count what a stop
+ * costs whatever there is to send: forecast_overhead(). */
+int64_t forecast_sending(const struct forecast *f, uint64_t pages, uint64_t queued);
+int64_t forecast_overhead(const struct forecast *f);
+/* ns from the word to stop until the guest stands still: it writes on meanwhile. */
+int64_t forecast_stop(const struct forecast *f);
+
+#endif

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Convergence (converge.h) on this side: what is measured for it, and what its decisions do. */
+#include "migrate/source.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "migrate/converge_json.h"
+#include "migrate/converge_params.h"
+
+#include <stdlib.h>
+
+#define SAMPLE_INTERVAL (50 * CLOCK_MS)
+/* Without samples of what the guest writes: only timeouts, and an operator who forces the end. */
+#define WATCH_INTERVAL (250 * CLOCK_MS)
+/* The guest runs while nobody has looked after it for ATTENTION, so it is looked after a few times as often. */
+#define ATTENTION CLOCK_S
+#define ATTEND_INTERVAL (200 * CLOCK_MS)
+/* A scan costs the guest a fault for each page that it writes again: no more than this part of the time is scanned. */
+#define SCAN_SHARE 20
+
+static struct converge_config config_of(struct source *s) {
+    pthread_mutex_lock(&s->params_lock);
+    struct converge_config c = converge_params(&s->params);
+    pthread_mutex_unlock(&s->params_lock);
+    c.force = atomic_load(&s->force);
+    return c;
+}
+
+void source_converge_open(struct source *s) {
+    struct error why = { 0 };
+    pid_t *threads = NULL;
+    size_t count = 0;
+    forecast_init(&s->forecast);
+    pthread_mutex_lock(&s->params_lock);
+    struct throttle_config config = { .pid = s->vmm->pid,
+                                      .kind = (enum throttle_kind)s->params.value[PARAM_THROTTLE_ACTUATOR],
+                                      .root = "",
+                                      .attention = ATTENTION,
+                                      .note = guardian_note_text,
+                                      .opaque = &s->guardian };
+    enum converge_policy policy = (enum converge_policy)s->params.value[PARAM_THROTTLE_POLICY];
+    pthread_mutex_unlock(&s->params_lock);
+    pthread_mutex_lock(&s->status.lock);
+    s->status.throttle.policy = converge_policy_name(policy);
+    pthread_mutex_unlock(&s->status.lock);
+    if (s->vmm->ops->cpu_threads(s->vmm, &threads, &count, &why) == 0) {
+        s->throttle = throttle_open(&config, threads, count, &why);
+    }
+    free(threads);
+    if (s->throttle == NULL) {
+        log_warning("the guest can't be held back: %s", why.desc);
+        events_emit(&s->events, "throttle", json_pack("{s:i, s:s}", "percent", 0, "reason", why.desc));
+    }
+}
+
+static void note_throttle(struct source *s, unsigned percent) {
+    pthread_mutex_lock(&s->status.lock);
+    s->status.throttle.percent = percent;
+    s->status.throttle.most = percent > s->status.throttle.most ? percent : s->status.throttle.most;
+    s->status.throttle.held = s->throttle != NULL ? throttle_held_ns(s->throttle) : s->status.throttle.held;
+    pthread_mutex_unlock(&s->status.lock);
+}
+
+/* An actuator that does not work any more is no reason to end: without it the policy is "none". */
+static void drop_throttle(struct source *s, const struct error *why) {
+    log_warning("the guest can't be held back any more: %s", why->desc);
+    events_emit(&s->events, "throttle", json_pack("{s:i, s:s}", "percent", 0, "reason", why->desc));
+    note_throttle(s, 0);
+    throttle_close(s->throttle);
+    s->throttle = NULL;
+    s->throttled = 0;
+}
+
+static void apply_throttle(struct source *s, unsigned percent, const char *reason) {
+    struct error why = { 0 };
+    if (s->throttle == NULL) {
+        return;
+    }
+    if (throttle_check(s->throttle, &why) < 0 ||
+        (percent != s->throttled && throttle_set(s->throttle, percent, &why) < 0)) {
+        drop_throttle(s, &why);
+        return;
+    }
+    if (percent != s->throttled) {
+        log_debug("throttle %u %%: %s", percent, reason);
+        events_emit(&s->events, "throttle", json_pack("{s:i, s:s}", "percent", (int)percent, "reason", reason));
+    }
+    s->throttled = percent;
+    note_throttle(s, percent);
+}
+
+static void mind(struct source *s, int64_t attention) {
+    if (s->throttle != NULL) {
+        throttle_mind(s->throttle, attention);
+    }
+}
+
+/* A vCPU hears of the stop only in its share of the time, and what it writes until then goes into the downtime: enough
+ * for the one, little for the other. */
+#define STOP_THROTTLE 90
+#define STOP_QUOTA 50 /* a quota's periods may be long */
+
+#define STOP_HELD (20 * CLOCK_MS) /* that much later it stands still */
+/* A guest that has not heard it by then, on a busy host say, runs freely until it does. */
+#define STOP_PATIENCE (100 * CLOCK_MS)
+
+static unsigned stop_throttle(const struct source *s) {
+    return s->throttle != NULL && throttle_kind(s->throttle) == THROTTLE_QUOTA ? STOP_QUOTA : STOP_THROTTLE;
+}
+
+void source_converge_ease(struct source *s) {
+    unsigned most = stop_throttle(s);
+    if (s->throttled > most) {
+        apply_throttle(s, most, "the guest is to hear that it shall stop");
+    }
+    mind(s, STOP_PATIENCE);
+}
+
+bool source_converge_by_quota(const struct source *s) {
+    return s->throttle != NULL && s->throttled > 0 && throttle_kind(s->throttle) == THROTTLE_QUOTA;
+}
+
+void source_converge_release(struct source *s) {
+    apply_throttle(s, 0, "the switchover");
+}
+
+void source_converge_close(struct source *s) {
+    if (s->throttle != NULL) {
+        note_throttle(s, 0);
+    }
+    throttle_close(s->throttle);
+    s->throttle = NULL;
+}
+
+/* Taken for granted until a pass has taught better, which takes a page. */
+#define UNKNOWN_RATE 12.5e6
+
+/* Bytes/s on the wire at which pages are really sent: the link's, or less where a CPU is what they wait for. */
+static double sending_rate(const struct forecast *f) {
+    double by_cpu = f->page_ns > 0 ? f->ratio * RAM_PAGE_SIZE * 1e9 / f->page_ns : 0;
+    double rate = by_cpu > 0 && (by_cpu < f->wire_rate || f->wire_rate <= 0) ? by_cpu : f->wire_rate;
+    return rate > 0 ? rate : UNKNOWN_RATE;
+}
+
+/* Bytes that the guest will write from the decision to stop it until it stands still. */
+static double growth(const struct source *s) {
+    int64_t stop = forecast_stop(&s->forecast);
+    const struct converge_rate_state *learned = &s->converge.rate;
+    double rate = s->dirty_interval > 0 ? (double)s->dirty_pages * RAM_PAGE_SIZE * 1e9 / (double)s->dirty_interval : 0;
+    if (s->throttled > 0) {
+        unsigned most = stop_throttle(s), eased = s->throttled < most ? s->throttled : most;
+        /* A sample of a guest that is held by 99 % is luck; what it would write freely was measured for longer. */
+        double freely = learned->known ? learned->free_rate : rate * 100 / (double)(100 - s->throttled);
+        rate = freely * (double)(100 - eased) / 100;
+        stop += STOP_HELD;
+    }
+    return rate * (double)stop / 1e9;
+}
+
+static struct converge_input measure(struct source *s, bool pass_ended, bool sampled) {
+    const struct forecast *f = &s->forecast;
+    uint64_t done = atomic_load(&ram_send_counters(s->send)->done);
+    uint64_t left = pass_ended ? s->status.remaining / RAM_PAGE_SIZE : s->pass.pages > done ? s->pass.pages - done : 0;
+    struct converge_input in = {
+        .now = clock_now(),
+        .started = s->status.started,
+        .ram = s->status.ram_total,
+        .remaining = (left + (pass_ended ? 0 : ram_send_fresh_pages(s->send))) * RAM_PAGE_SIZE,
+        .wire_rate = sending_rate(f),
+        .ratio = f->ratio,
+        .dirty_rate = sampled && s->dirty_interval > 0
+                          ? (double)s->dirty_pages * RAM_PAGE_SIZE * 1e9 / (double)s->dirty_interval
+                          : -1,
+        .dirty_interval = s->dirty_interval,
+        .pass = ram_send_pass(s->send),
+        .pass_ended = pass_ended,
+        .pass_sent = (s->pass.pages - s->pass.waited) * RAM_PAGE_SIZE,
+        .pass_dirtied = s->pass.dirtied * RAM_PAGE_SIZE,
+        .pass_time = s->scanned_at - s->pass.at,
+        .throttle = s->throttled,
+        .can_throttle = s->throttle != NULL,
+        .overhead = forecast_overhead(f),
+    };
+    /* What is on its way has to get there first, and the guest still writes until it stands still. */
+    double queued = f->ratio > 0 ? (double)source_queued(s) / f->ratio : 0;
+    in.remaining += (uint64_t)(queued + (pass_ended ? growth(s) : 0));
+    return in;
+}
+
+static int give_up(const struct converge_decision *d, struct error *err) {
+    return error_set(err, ERROR_TIMEOUT,
+                     "%s: throttle-policy and max-cpu-throttle say how much the guest may be held back for it; "
+                     "timeout-action=force switches over however long that takes",
+                     d->reason);
+}
+
+/* Whoever puts the events through the function again needs the parameters too: at first, and when one has changed. */
+static void tell_config(struct source *s, const struct converge_config *config) {
+    json_t *json = converge_config_json(config);
+    if (s->converge_config == NULL || !json_equal(json, s->converge_config)) {
+        json_decref(s->converge_config);
+        s->converge_config = json_incref(json);
+        events_emit(&s->events, "converge-config", json_incref(json));
+        pthread_mutex_lock(&s->status.lock);
+        s->status.throttle.policy = converge_policy_name(config->policy);
+        pthread_mutex_unlock(&s->status.lock);
+    }
+    json_decref(json);
+}
+
+static int decide(struct source *s, bool pass_ended, bool sampled, struct converge_decision *d, struct error *err) {
+    struct converge_config config = config_of(s);
+    struct converge_input in = measure(s, pass_ended, sampled);
+    converge_step(&config, &in, &s->converge, d);
+    tell_config(s, &config);
+    events_emit(&s->events, "converge", converge_input_json(&in, d));
+    if (d->downtime != INT64_MAX) {
+        status_note_time(&s->status, &s->status.times.expected, d->downtime);
+    }
+    if (d->action == CONVERGE_GIVE_UP) {
+        return give_up(d, err);
+    }
+    if (d->offer_force && !s->force_offered) {
+        s->force_offered = true;
+        log_warning(
+            "%s: 'migrate-force-switchover' on --control stops the guest at the end of this pass, for %.1f s or so",
+            d->reason, (double)d->downtime / 1e9);
+        events_emit(&s->events, "offer", json_pack("{s:s}", "reason", d->reason));
+    }
+    bool ends = d->action == CONVERGE_STOP || d->action == CONVERGE_FORCE;
+    if (!ends) {
+        apply_throttle(s, d->throttle, d->reason);
+    }
+    return 0;
+}
+
+int source_converge_decide(struct source *s, struct converge_decision *d, struct error *err) {
+    const struct forecast *f = &s->forecast;
+    log_debug("measured, ms: scan %.2f, drain %.2f, smallest pass %.2f, round trip %.2f", (double)f->scan / 1e6,
+              (double)f->drain / 1e6, (double)f->floor / 1e6, (double)f->round_trip / 1e6);
+    mind(s, ATTENTION); /* a stop that came to nothing had changed that */
+    return decide(s, true, true, d, err);
+}
+
+/* In pass 1 everything goes anyway: what is written meanwhile says little, and protecting it costs the guest faults.
+ * But for the few times that heat is sampled. */
+static bool samples(struct source *s) {
+    pthread_mutex_lock(&s->params_lock);
+    bool rate = s->params.value[PARAM_THROTTLE_POLICY] == CONVERGE_RATE;
+    pthread_mutex_unlock(&s->params_lock);
+    return rate && s->throttle != NULL && s->stopped_at == 0 && ram_send_pass(s->send) > 1;
+}
+
+static int64_t interval(struct source *s) {
+    int64_t least = SCAN_SHARE * s->scan_time;
+    return !samples(s) ? WATCH_INTERVAL : least > SAMPLE_INTERVAL ? least : SAMPLE_INTERVAL;
+}
+
+/* ns until the next decision is due. */
+static int64_t decision_wait(struct source *s) {
+    int64_t since = s->rated_at > s->decided_at ? s->rated_at : s->decided_at;
+    int64_t left = since + interval(s) - clock_now();
+    return left > 0 ? left : 0;
+}
+
+int64_t source_converge_wait(struct source *s) {
+    int64_t left = decision_wait(s), heat = samples(s) ? INT64_MAX : source_defer_wait(s);
+    left = left < heat ? left : heat;
+    return s->throttled > 0 && left > ATTEND_INTERVAL ? ATTEND_INTERVAL : left;
+}
+
+int source_converge_within(struct source *s, struct error *err) {
+    if (s->stopped_at != 0) {
+        return 0;
+    }
+    bool sampled = samples(s);
+    if (!sampled && source_defer_wait(s) == 0) {
+        return source_defer_sample(s, err);
+    }
+    if (decision_wait(s) > 0) {
+        apply_throttle(s, s->throttled, "as it was");
+        return 0;
+    }
+    if (sampled) {
+        if (source_sample(s, err) < 0) {
+            return -1;
+        }
+        source_rate(s);
+    }
+    s->decided_at = clock_now();
+    struct converge_decision d;
+    return decide(s, false, sampled, &d, err);
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One pass over the dirty pages, and what it teaches. */
+#include "migrate/source.h"
+
+#include "base/bits.h"
+#include "base/clock.h"
+#include "base/fault.h"
+
+/* Bytes that the sockets have taken and the peer has not acknowledged. */
+uint64_t source_queued(const struct source *s) {
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < s->channel_count; i++) {
+        bytes += conn_queued(&s->channels[i]);
+    }
+    return bytes;
+}
+
+/* Pages that took anything to send. */
+static uint64_t pages_sent(struct source *s) {
+    const struct ram_counters *n = ram_send_counters(s->send);
+    return atomic_load(&n->normal) + atomic_load(&n->delta) + atomic_load(&n->unchanged);
+}
+
+static void learn(struct source *s) {
+    const struct pass_start *p = &s->pass;
+    uint64_t transferred = source_transferred(s), queued = source_queued(s);
+    struct forecast_pass pass = { .pages = pages_sent(s) - p->sent_pages,
+                                  .sent = transferred - p->transferred,
+                                  .zeros = atomic_load(&ram_send_counters(s->send)->duplicate) - p->zeros,
+                                  .time = clock_now() - p->at,
+                                  .link_bound = ram_send_link_bound(s->send) };
+    pass.delivered = pass.sent + p->queued > queued ? pass.sent + p->queued - queued : 0;
+    forecast_note_pass(&s->forecast, &pass);
+    forecast_note_least(&s->forecast.round_trip, conn_round_trip(link_conn(s->link), 0));
+    pthread_mutex_lock(&s->status.lock);
+    s->status.transferred = transferred;
+    s->status.mbps = pass.time > 0 ? (double)pass.sent * 8e3 / (double)pass.time : 0;
+    pthread_mutex_unlock(&s->status.lock);
+}
+
+static void begin(struct source *s, bool whole) {
+    atomic_store(&ram_send_counters(s->send)->done, 0);
+    s->pass = (struct pass_start){ .pages = s->status.remaining / RAM_PAGE_SIZE, /* main thread: the only writer */
+                                   .sent_pages = pages_sent(s),
+                                   .zeros = atomic_load(&ram_send_counters(s->send)->duplicate),
+                                   .at = clock_now(),
+                                   .transferred = source_transferred(s),
+                                   .queued = source_queued(s) };
+    ram_send_set_cache(s->send, s->plan.delta_cache);
+    ram_send_set_urgent(s->send, s->stopped_at != 0);
+    ram_send_start(s->send, whole);
+}
+
+void source_pass_begin_whole(struct source *s) {
+    s->deferral.on = false;
+    begin(s, true);
+}
+
+/* A destination that pings but takes nothing must not keep a stopped guest waiting. */
+#define STOPPED_PATIENCE (5 * CLOCK_S)
+
+struct watch {
+    uint64_t moved;
+    int64_t moved_at; /* clock_now() of the last byte, or of the last page that needed none */
+};
+
+static int check_moving(struct source *s, struct watch *w, struct error *err) {
+    uint64_t now = source_transferred(s) + atomic_load(&ram_send_counters(s->send)->done);
+    if (now != w->moved) {
+        *w = (struct watch){ now, clock_now() };
+    }
+    if (s->stopped_at != 0 && clock_now() - w->moved_at > STOPPED_PATIENCE) {
+        return error_set(err, ERROR_LINK,
+                         "the destination takes no more of the last pages while the guest stands still");
+    }
+    return 0;
+}
+
+/* What a pass leaves dirty is what it passed over. */
+static void note_waited(struct source *s) {
+    s->pass.waited = s->deferral.on ? ram_dirty_pages(&s->ram) : 0;
+    for (size_t i = 0; fault_planned("lose-deferred", NULL) && i < s->ram.count; i++) {
+        bits_clear_range(s->ram.blocks[i].dirty, 0, s->ram.blocks[i].pages);
+    }
+    pthread_mutex_lock(&s->status.lock);
+    s->status.remaining = s->pass.waited * RAM_PAGE_SIZE;
+    s->status.deferred += s->pass.waited;
+    pthread_mutex_unlock(&s->status.lock);
+}
+
+int source_pass_wait(struct source *s, struct error *err) {
+    struct watch watch = { 0, clock_now() };
+    int finished;
+    while ((finished = ram_send_poll(s->send, err)) == 0) {
+        int64_t wait = s->stopped_at != 0 ? CLOCK_S : source_converge_wait(s);
+        if (source_poll(s, ram_send_fd(s->send), wait, err) < 0 || check_moving(s, &watch, err) < 0 ||
+            source_converge_within(s, err) < 0) {
+            return -1;
+        }
+    }
+    if (finished < 0) {
+        return -1;
+    }
+    learn(s);
+    note_waited(s);
+    events_emit(&s->events, "pass",
+                json_pack("{s:i, s:I, s:I, s:I, s:f}", "pass", (int)ram_send_pass(s->send), "pages",
+                          (json_int_t)(s->pass.pages - s->pass.waited), "deferred", (json_int_t)s->pass.waited,
+                          "transferred", (json_int_t)s->status.transferred, "ms",
+                          (double)(clock_now() - s->pass.at) / 1e6));
+    return 0;
+}
+
+int source_pass(struct source *s, struct error *err) {
+    source_defer_begin(s);
+    begin(s, false);
+    return source_pass_wait(s, err);
+}
