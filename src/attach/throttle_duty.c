@@ -391,6 +391,7 @@ static void duty_mind(struct throttle *t, int64_t attention) {
     LOCK_GUARD(&d->lock);
     d->attention = attention;
     d->asked_at = clock_now();
+    pthread_cond_broadcast(&d->changed); /* it may be waiting to be remembered */
 }
 
 static int64_t duty_held_ns(struct throttle *t) {

@@ -106,6 +106,7 @@ struct source {
     json_t *converge_config;   /* as events were told last; NULL: not yet */
     struct throttle *throttle; /* NULL: the guest can't be held back */
     unsigned throttled;        /* percent in force */
+    int64_t attended_at;       /* clock_now() of the last look after it */
     int64_t decided_at;        /* clock_now() of the last decision within a pass */
     _Atomic bool force;        /* somebody wants the switchover now */
     bool force_offered;
@@ -200,6 +201,9 @@ int64_t source_converge_wait(struct source *s);
 void source_converge_ease(struct source *s);
 /* Threads that are held by a quota wait for a CPU, by the kernel's count. */
 bool source_converge_by_quota(const struct source *s);
+/* While it is waited for something: by ptrace a guest that nobody looks after is let run after a while, by a quota that
+ * is done here. The next decision holds it again. */
+void source_converge_lapse(struct source *s);
 /* The guest stands still: nothing holds its threads any more. */
 void source_converge_release(struct source *s);
 /* The same, and for good. */

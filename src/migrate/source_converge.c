@@ -86,6 +86,7 @@ static void apply_throttle(struct source *s, unsigned percent, const char *reaso
         events_emit(&s->events, "throttle", json_pack("{s:i, s:s}", "percent", (int)percent, "reason", reason));
     }
     s->throttled = percent;
+    s->attended_at = clock_now();
     note_throttle(s, percent);
 }
 
@@ -118,6 +119,12 @@ void source_converge_ease(struct source *s) {
 
 bool source_converge_by_quota(const struct source *s) {
     return s->throttle != NULL && s->throttled > 0 && throttle_kind(s->throttle) == THROTTLE_QUOTA;
+}
+
+void source_converge_lapse(struct source *s) {
+    if (source_converge_by_quota(s) && clock_now() - s->attended_at > ATTENTION) {
+        apply_throttle(s, 0, "the destination takes its time");
+    }
 }
 
 void source_converge_release(struct source *s) {
@@ -228,9 +235,7 @@ static int decide(struct source *s, bool pass_ended, bool sampled, struct conver
         events_emit(&s->events, "offer", json_pack("{s:s}", "reason", d->reason));
     }
     bool ends = d->action == CONVERGE_STOP || d->action == CONVERGE_FORCE;
-    if (!ends) {
-        apply_throttle(s, d->throttle, d->reason);
-    }
+    apply_throttle(s, ends ? s->throttled : d->throttle, d->reason); /* an end within a pass is at that pass's end */
     return 0;
 }
 

@@ -100,6 +100,7 @@ int source_poll(struct source *s, int fd, int64_t timeout_ns, struct error *err)
         return error_errno(err, ERROR_SYSTEM, "poll");
     }
     show_progress(s);
+    source_converge_lapse(s);
     source_plan_keep(s);
     devices_tell(&s->devices, &s->events);
     if ((p[2].revents != 0 || p[3].revents != 0) && check_cancel(s, err) < 0) {

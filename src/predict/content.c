@@ -68,7 +68,7 @@ static int try_row(struct content_row *row, struct trial *t, struct error *err) 
     }
     uint64_t in = 0, sent = 0;
     int64_t spent = 0, begin = clock_now();
-    for (size_t at = 0; at < t->pages && clock_now() - begin < TIME_BOX; at += t->batch) {
+    for (size_t at = 0; at < t->pages && (at == 0 || clock_now() - begin < TIME_BOX); at += t->batch) {
         size_t pages = t->pages - at < t->batch ? t->pages - at : t->batch, size = pages * RAM_PAGE_SIZE;
         const uint8_t *from = t->bytes + at * RAM_PAGE_SIZE;
         int64_t cpu = clock_thread_cpu();

@@ -15,6 +15,9 @@
 #define CONNECT_TIMEOUT (10 * CLOCK_S)
 #define PATIENCE (15 * CLOCK_S) /* from the hello to the receiver's word */
 #define PIECE (256u << 10)
+/* bytes/s: what --link may be, too */
+#define LEAST_RATE 1.25e4
+#define MOST_RATE 1.25e12
 
 static int await(const struct conn *c, int signal_fd, short events, int64_t deadline, struct error *err) {
     struct pollfd p[2] = { { .fd = c->fd, .events = events }, { .fd = signal_fd, .events = POLLIN } };
@@ -54,10 +57,11 @@ static int take_result(struct conn *c, struct rate *rate, struct error *err) {
     if (conn_read(c, in, sizeof(in), err) < 0) {
         return error_prefix(err, "the receiver did not say what it measured: ");
     }
-    if (measured_decode(in, &m) < 0) {
+    double bytes = measured_decode(in, &m) < 0 ? 0 : (double)m.bytes * 1e9 / (double)m.time;
+    if (!(bytes >= LEAST_RATE && bytes <= MOST_RATE)) {
         return error_set(err, ERROR_PEER, "the receiver measured nothing: is another migration under way there?");
     }
-    rate->bytes = (double)m.bytes * 1e9 / (double)m.time;
+    rate->bytes = bytes;
     rate->round_trip = conn_round_trip(c, 0);
     return 0;
 }
@@ -93,6 +97,9 @@ int rate_measure(const struct address *to, int signal_fd, struct rate *rate, str
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
     int rc = talk(&c, signal_fd, rate, err);
+    /* What the socket still has of the filler is for nobody: it would keep the link and the receiver busy. */
+    struct linger now = { .l_onoff = 1 };
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
     conn_close(&c);
     return rc;
 }

@@ -286,7 +286,7 @@ static void stop(struct sim *s) {
         ns += copy_page(s, (uint32_t)i);
     }
     s->result->wire += s->sent_bytes;
-    s->result->downtime = overhead + (int64_t)ns;
+    s->result->downtime = ns < (double)s->setting->most ? overhead + (int64_t)ns : s->setting->most;
     s->now += s->result->downtime;
     s->result->ends = true;
     s->result->forced = s->decision.action == CONVERGE_FORCE;

@@ -241,7 +241,7 @@ static int watch(struct watching *s, struct error *err) {
         return -1;
     }
     int64_t begun = clock_now(), end = begun + s->config->time, last = s->scanned_at;
-    while (clock_now() < end) {
+    do {
         int64_t slot = (clock_now() - begun) / SCAN_INTERVAL;
         int64_t interval = slot % CYCLE < CLOSE ? SHORT_INTERVAL : SCAN_INTERVAL, least = SCAN_SHARE * s->w->scan;
         tell(s, begun);
@@ -257,7 +257,7 @@ static int watch(struct watching *s, struct error *err) {
         done->time = s->scanned_at - last > 0 ? s->scanned_at - last : 1;
         s->w->trace.length += done->time - 1;
         last = s->scanned_at;
-    }
+    } while (clock_now() < end);
     s->w->dirty_rate = (double)s->dirty_pages * RAM_PAGE_SIZE * 1e9 / (double)s->w->trace.length;
     return 0;
 }

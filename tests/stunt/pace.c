@@ -5,8 +5,9 @@
 
 /* The clock is looked at once for so many pages. */
 #define TAKE 16
-/* A thread that was held up does not make up for more than this. */
-#define MAX_DEBT (100 * CLOCK_MS)
+/* A thread that was held up does not make up for more than this: what is throttled has lost its work, as a guest that
+ * is bound by its CPU has. */
+#define MAX_DEBT (2 * CLOCK_MS)
 
 void pace_begin(struct pace *pace) {
     *pace = (struct pace){ .last = clock_now() };
