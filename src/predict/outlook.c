@@ -39,8 +39,11 @@ static int compare(const void *a, const void *b) {
 /* The middle one is the likely one: no case is more so than the others where a guest has bursts. */
 static struct outlook_range range_of(double *values, size_t count) {
     qsort(values, count, sizeof(*values), compare);
-    return count == 0 ? (struct outlook_range){ 0 }
-                      : (struct outlook_range){ values[0], values[count / 2], values[count - 1] };
+    struct outlook_range range = { 0 };
+    if (count > 0) {
+        range = (struct outlook_range){ values[0], values[count / 2], values[count - 1] };
+    }
+    return range;
 }
 
 static double seconds(int64_t ns) {

@@ -138,7 +138,8 @@ static int scan(struct watching *s, uint64_t *written, struct error *err) {
     for (size_t i = 0; i < vmm->ram_count; i++) {
         const struct vmm_ram *ram = &vmm->ram[i];
         for (size_t k = 0; k < ram->range_count; k++) {
-            struct place place = { s, &ram->ranges[k], before, written };
+            struct place place = { s, &ram->ranges[k], before, NULL };
+            place.written = written;
             if (tracker_scan(s->tracker, place.range->start, place.range->end, mark_written, &place, err) < 0) {
                 return -1;
             }

@@ -359,8 +359,8 @@ int choice_foresee(const struct choice *c) {
     return find_best(c);
 }
 
-double choice_work(const struct choice *c, const struct rung *r, double encode, double part) {
-    return larger((c->gather_ns + encode + part * c->write_ns) / cpus(c), peer_ns(c, r->codec, part));
+double choice_work(const struct choice *c, const struct rung *r, double encode_time, double part) {
+    return larger((c->gather_ns + encode_time + part * c->write_ns) / cpus(c), peer_ns(c, r->codec, part));
 }
 
 bool choice_link_bound(struct choice *c) {

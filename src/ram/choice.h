@@ -136,7 +136,7 @@ void choice_resume(struct choice *c, int64_t now);
  * longer. They take no lock: nobody else knows this chooser. */
 const struct rung *choice_rung(int i);
 int choice_foresee(const struct choice *c);
-double choice_work(const struct choice *c, const struct rung *r, double encode_ns, double ratio);
+double choice_work(const struct choice *c, const struct rung *r, double encode_time, double part);
 
 /* Whether the link is what is waited for. */
 bool choice_link_bound(struct choice *c);

@@ -46,8 +46,8 @@ int heat_open(struct heat *h, const struct ram *ram, uint64_t segment_size, stru
     for (uint16_t i = 0; i < ram->count; i++) {
         h->count += segments_of(h, &ram->blocks[i]);
     }
-    h->segments = calloc(h->count, sizeof(h->segments[0]));
-    h->blocks = calloc(ram->count, sizeof(h->blocks[0]));
+    h->segments = calloc(h->count > 0 ? h->count : 1, sizeof(h->segments[0]));
+    h->blocks = calloc(ram->count > 0 ? ram->count : 1, sizeof(h->blocks[0]));
     if (h->segments == NULL || h->blocks == NULL) {
         heat_close(h);
         return error_set(err, ERROR_SYSTEM, "no memory for the heat of %zu segments", h->count);
