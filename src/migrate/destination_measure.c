@@ -71,8 +71,8 @@ static void say_result(struct visitor *v) {
         log_debug("%s left before it was told", v->peer);
     }
     log_info("measured the link from %s: %.0f Mbit/s", v->peer, rate_of(measured) * 8 / 1e6);
-    m->told =
-        true; /* The other end closes: a close here, with bytes on their way, may overtake the answer as a reset. */
+    /* The other end closes: a close here, with bytes on their way, may overtake the answer as a reset. */
+    m->told = true;
 }
 
 enum measuring_state measuring_read(struct visitor *v) {

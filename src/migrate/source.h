@@ -136,7 +136,9 @@ int source_hand_over(struct source *s, struct error *err);
 int source_run_destination(struct source *s, struct error *err);
 int source_detach(struct source *s, struct error *err);
 
-/* source_control.c. Makes the running parts follow the live parameters; the caller holds params_lock. */
+/* source_control.c. One live parameter, for callers without params_lock. */
+int64_t source_param(struct source *s, enum param param);
+/* Makes the running parts follow the live parameters; the caller holds params_lock. */
 void source_apply_params(struct source *s);
 extern const struct control_ops source_control_ops;
 
@@ -179,6 +181,8 @@ void source_rate(struct source *s);
 /* source_defer.c: hot segments wait. Opens when RAM and the sender are. */
 int source_defer_open(struct source *s, struct error *err);
 void source_defer_close(struct source *s);
+/* A look begins, so many ns after the one before. */
+void source_defer_look(struct source *s, int64_t ns);
 /* A look found pages [first, end) of a block written. */
 void source_defer_note(struct source *s, uint16_t block, uint64_t first, uint64_t end);
 /* Right before a pass that is not the last one: chooses what waits. */

@@ -31,15 +31,13 @@ void source_converge_open(struct source *s) {
     pid_t *threads = NULL;
     size_t count = 0;
     forecast_init(&s->forecast);
-    pthread_mutex_lock(&s->params_lock);
     struct throttle_config config = { .pid = s->vmm->pid,
-                                      .kind = (enum throttle_kind)s->params.value[PARAM_THROTTLE_ACTUATOR],
+                                      .kind = (enum throttle_kind)source_param(s, PARAM_THROTTLE_ACTUATOR),
                                       .root = "",
                                       .attention = ATTENTION,
                                       .note = guardian_note_text,
                                       .opaque = &s->guardian };
-    enum converge_policy policy = (enum converge_policy)s->params.value[PARAM_THROTTLE_POLICY];
-    pthread_mutex_unlock(&s->params_lock);
+    enum converge_policy policy = (enum converge_policy)source_param(s, PARAM_THROTTLE_POLICY);
     pthread_mutex_lock(&s->status.lock);
     s->status.throttle.policy = converge_policy_name(policy);
     pthread_mutex_unlock(&s->status.lock);
@@ -250,9 +248,7 @@ int source_converge_decide(struct source *s, struct converge_decision *d, struct
 /* In pass 1 everything goes anyway: what is written meanwhile says little, and protecting it costs the guest faults.
  * But for the few times that heat is sampled. */
 static bool samples(struct source *s) {
-    pthread_mutex_lock(&s->params_lock);
-    bool rate = s->params.value[PARAM_THROTTLE_POLICY] == CONVERGE_RATE;
-    pthread_mutex_unlock(&s->params_lock);
+    bool rate = source_param(s, PARAM_THROTTLE_POLICY) == CONVERGE_RATE;
     return rate && s->throttle != NULL && s->stopped_at == 0 && ram_send_pass(s->send) > 1;
 }
 

@@ -32,7 +32,7 @@ static int look(struct source *s, struct error *err) {
     if (tracker_check(s->tracker, err) < 0) {
         return -1;
     }
-    heat_age(&s->deferral.heat, s->looked_at != 0 ? now - s->looked_at : 0);
+    source_defer_look(s, s->looked_at != 0 ? now - s->looked_at : 0);
     for (uint16_t i = 0; i < s->ram.count; i++) {
         const struct vmm_ram *ram = &s->vmm->ram[i];
         for (size_t k = 0; k < ram->range_count; k++) {
@@ -63,8 +63,7 @@ int source_scan(struct source *s, struct error *err) {
         return -1;
     }
     source_rate(s);
-    s->pass.dirtied += ram_written_pages(&s->ram);
-    ram_take_written(&s->ram);
+    s->pass.dirtied += ram_take_written(&s->ram);
     if (removal_mark(&s->removal, &s->ram, err) < 0) {
         return -1;
     }
