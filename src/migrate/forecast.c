@@ -75,6 +75,15 @@ void forecast_note_pass(struct forecast *f, const struct forecast_pass *p) {
     }
 }
 
+/* Taken for granted until a pass has taught better, which takes a page. */
+#define UNKNOWN_RATE 12.5e6
+
+double forecast_rate(const struct forecast *f) {
+    double by_cpu = f->page_ns > 0 ? f->ratio * PAGE * 1e9 / f->page_ns : 0;
+    double rate = by_cpu > 0 && (by_cpu < f->wire_rate || f->wire_rate <= 0) ? by_cpu : f->wire_rate;
+    return rate > 0 ? rate : UNKNOWN_RATE;
+}
+
 int64_t forecast_sending(const struct forecast *f, uint64_t pages, uint64_t queued) {
     double ns = (double)pages * f->page_ns;
     if (f->wire_rate > 0) {

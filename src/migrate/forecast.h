@@ -36,6 +36,9 @@ void forecast_note_pass(struct forecast *f, const struct forecast_pass *pass);
 /* Takes a measure of the scan, the drain or the round trip. */
 void forecast_note_least(int64_t *least, int64_t ns);
 
+/* Bytes/s on the wire at which pages are really sent: the link's, or less where a CPU is what they wait for. Never 0.
+ */
+double forecast_rate(const struct forecast *f);
 /* ns from the stop until `pages` are in place when `queued` bytes are still on their way. Does not count what a stop
  * costs whatever there is to send: forecast_overhead(). */
 int64_t forecast_sending(const struct forecast *f, uint64_t pages, uint64_t queued);

@@ -4,20 +4,15 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "migrate/cadence.h"
 #include "migrate/converge_json.h"
 #include "migrate/converge_params.h"
 
 #include <stdlib.h>
 
-#define SAMPLE_INTERVAL (50 * CLOCK_MS)
-/* Without samples of what the guest writes: only timeouts, and an operator who forces the end. */
-#define WATCH_INTERVAL (250 * CLOCK_MS)
 /* The guest runs while nobody has looked after it for ATTENTION, so it is looked after a few times as often. */
 #define ATTENTION CLOCK_S
 #define ATTEND_INTERVAL (200 * CLOCK_MS)
-/* A scan costs the guest a fault for each page that it writes again: no more than this part of the time is scanned. */
-#define SCAN_SHARE 20
-
 static struct converge_config config_of(struct source *s) {
     pthread_mutex_lock(&s->params_lock);
     struct converge_config c = converge_params(&s->params);
@@ -137,16 +132,6 @@ void source_converge_close(struct source *s) {
     s->throttle = NULL;
 }
 
-/* Taken for granted until a pass has taught better, which takes a page. */
-#define UNKNOWN_RATE 12.5e6
-
-/* Bytes/s on the wire at which pages are really sent: the link's, or less where a CPU is what they wait for. */
-static double sending_rate(const struct forecast *f) {
-    double by_cpu = f->page_ns > 0 ? f->ratio * RAM_PAGE_SIZE * 1e9 / f->page_ns : 0;
-    double rate = by_cpu > 0 && (by_cpu < f->wire_rate || f->wire_rate <= 0) ? by_cpu : f->wire_rate;
-    return rate > 0 ? rate : UNKNOWN_RATE;
-}
-
 /* Bytes that the guest will write from the decision to stop it until it stands still. */
 static double growth(const struct source *s) {
     int64_t stop = forecast_stop(&s->forecast);
@@ -171,7 +156,7 @@ static struct converge_input measure(struct source *s, bool pass_ended, bool sam
         .started = s->status.started,
         .ram = s->status.ram_total,
         .remaining = (left + (pass_ended ? 0 : ram_send_fresh_pages(s->send))) * RAM_PAGE_SIZE,
-        .wire_rate = sending_rate(f),
+        .wire_rate = forecast_rate(f),
         .ratio = f->ratio,
         .dirty_rate = sampled && s->dirty_interval > 0
                           ? (double)s->dirty_pages * RAM_PAGE_SIZE * 1e9 / (double)s->dirty_interval
@@ -252,15 +237,10 @@ static bool samples(struct source *s) {
     return rate && s->throttle != NULL && s->stopped_at == 0 && ram_send_pass(s->send) > 1;
 }
 
-static int64_t interval(struct source *s) {
-    int64_t least = SCAN_SHARE * s->scan_time;
-    return !samples(s) ? WATCH_INTERVAL : least > SAMPLE_INTERVAL ? least : SAMPLE_INTERVAL;
-}
-
 /* ns until the next decision is due. */
 static int64_t decision_wait(struct source *s) {
     int64_t since = s->rated_at > s->decided_at ? s->rated_at : s->decided_at;
-    int64_t left = since + interval(s) - clock_now();
+    int64_t left = since + cadence_interval(samples(s), s->scan_time) - clock_now();
     return left > 0 ? left : 0;
 }
 

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "migrate/cadence.h"
 
 static int drain(struct source *s, struct error *err) {
     if (fault_planned("no-drain", NULL)) {
@@ -40,9 +41,6 @@ int source_ram_full(struct source *s, struct error *err) {
     return scan_drain_copy(s, true, err);
 }
 
-/* Each pass drains the guest's disks: tiny ones do not follow each other at once. */
-#define PASS_INTERVAL (20 * CLOCK_MS)
-
 static int breathe(struct source *s, struct error *err) {
     int64_t left;
     while ((left = s->scanned_at + PASS_INTERVAL - clock_now()) > 0) {
@@ -58,9 +56,6 @@ static int wait_placed(struct source *s, struct error *err) {
     json_t *args = json_pack("{s:I}", "pass", (json_int_t)ram_send_pass(s->send));
     return source_request(s, args, err) < 0 || source_await(s, REPLY_TIMEOUT, NULL, err) < 0 ? -1 : 0;
 }
-
-/* What the destination may still have in its buffers and decoders of a pass is worth a round trip to wait for. */
-#define LARGE_PASS 8192
 
 int source_iterate(struct source *s, struct error *err) {
     bool placed = false;

@@ -10,6 +10,7 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "migrate/cadence.h"
 #include "migrate/forecast.h"
 
 #include <stdlib.h>
@@ -19,13 +20,7 @@
 #define TICK (5 * CLOCK_MS)
 #define LONGEST_TICK (50 * CLOCK_MS)
 #define TICK_PART 100
-/* As the engine has them: source_converge.c, source_ram.c. */
-#define SAMPLE_INTERVAL (50 * CLOCK_MS)
-#define WATCH_INTERVAL (250 * CLOCK_MS)
-#define PASS_INTERVAL (20 * CLOCK_MS)
-#define SCAN_SHARE 20
 #define STOP_TIME (10 * CLOCK_MS)
-#define LARGE_PASS 8192 /* pages: behind one that is as large the destination is waited for */
 #define PAGE 4096.0
 
 enum { HAS = 1, OFTEN = 2, CACHED = 4 }; /* the destination has it; sent more than once; the cache has it too */
@@ -163,15 +158,13 @@ static uint64_t bytes_of(const struct sim *s, uint32_t pages) {
 /* As source_converge.c measures. */
 static void decide(struct sim *s, bool pass_ended, bool sampled) {
     const struct forecast *f = &s->forecast;
-    double by_cpu = f->page_ns > 0 ? f->ratio * PAGE * 1e9 / f->page_ns : 0;
-    double rate = by_cpu > 0 && (by_cpu < f->wire_rate || f->wire_rate <= 0) ? by_cpu : f->wire_rate;
     int64_t interval = s->now - s->looked_at;
     struct converge_input in = {
         .now = s->now,
         .started = 0,
         .ram = s->guest->ram,
         .remaining = bytes_of(s, s->dirty_left + (pass_ended ? 0 : s->written_count)),
-        .wire_rate = rate > 0 ? rate : 12.5e6,
+        .wire_rate = forecast_rate(f),
         .ratio = f->ratio,
         .dirty_rate = sampled && interval > 0 ? (double)bytes_of(s, s->look_pages) * 1e9 / (double)interval : -1,
         .dirty_interval = interval,
@@ -203,8 +196,7 @@ static void begin_look(struct sim *s) {
 
 static void decide_within(struct sim *s) {
     bool samples = s->setting->converge.policy == CONVERGE_RATE && s->setting->can_throttle && s->pass > 1;
-    int64_t least = SCAN_SHARE * s->setting->scan;
-    int64_t interval = !samples ? WATCH_INTERVAL : least > SAMPLE_INTERVAL ? least : SAMPLE_INTERVAL;
+    int64_t interval = cadence_interval(samples, s->setting->scan);
     int64_t since = s->looked_at > s->decided_at ? s->looked_at : s->decided_at;
     if (s->now - since < interval) {
         return;
