@@ -163,6 +163,7 @@ struct vmm *options_begin(struct options *o, int argc, char **argv, void (*help)
         return NULL;
     }
     struct error err = { 0 };
+    log_adopt_libraries();
     o->signal_fd = signals_catch(&err);
     struct vmm *vmm = o->signal_fd < 0 ? NULL : vmm_qemu_open(o->qmp_path, o->pid, &err);
     if (vmm == NULL) {
