@@ -2,15 +2,13 @@
 """What `godwit predict` said of a migration beside what it then was: the same guest, link, policy and receiver."""
 import time
 
-from converge import HOT, MEMORY, SHAPES
 from gwtest import engine
 from gwtest.measured import warm
-from links import LINKS, chosen
-from stunts import Pair, mib
+from links import chosen
+from shapes import MEMORY, SIX, THREE, guest
 
 BENCH = "predict"
-SHAPE_LINKS = ("200m", "1g", "5g")
-CASES = tuple(f"{shape}-{link}" for shape in SHAPES for link in SHAPE_LINKS)
+CASES = tuple(f"{shape}-{link}" for shape in SIX for link in THREE)
 MODES = ("none", "stepped", "staged", "rate")
 CLOSE = 0.25
 ENOUGH = 15 / 18
@@ -22,21 +20,15 @@ def run(options):
     if options.modes:
         modes = chosen(options.modes, MODES)
     print(f"\npredict: stunt guest of {MEMORY * options.scale:.0f} MiB; {options.pairs} runs of each", flush=True)
-    first = journal.next_pair(BENCH)
-    for case in cases:
-        for pair in range(first, first + options.pairs):
-            for mode in modes:
-                journal.add(BENCH, case, mode, pair, one(options, case, mode))
+    journal.rounds(BENCH, cases, modes, options.pairs, lambda case, mode, _: one(options, case, mode))
     for mode in modes:
         judge(journal, cases, mode)
 
 
 def one(options, case, mode):
     shape, _, link = case.rpartition("-")
-    load = SHAPES[shape]
-    load = load.format(hot=mib(HOT, options.scale)) if load else None
     settings = {"throttle-policy": mode, "completion-timeout": options.limit}
-    with Pair(mib(MEMORY, options.scale), load, LINKS[link]) as pair:
+    with guest(options, shape, link) as pair:
         warm(pair.memory)
         address = f"tcp:{pair.hosts.b.address}:{engine.PORT}"
         with engine.Engine("receive", "--qmp", pair.destination.qmp_path, "--listen", address,
