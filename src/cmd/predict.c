@@ -22,8 +22,6 @@
 #define LEAST_LINK 1e5 /* bits/s */
 #define MOST_LINK 1e13
 
-/* What is not measured from here: VMMs drain their disks in some ms. */
-#define DRAIN (3 * CLOCK_MS)
 #define ROUND_TRIP CLOCK_MS
 #define CONNECT (50 * CLOCK_MS)
 /* Of a line's rate, what is left beside the headers of Ethernet, IP and TCP. */
@@ -199,7 +197,7 @@ static struct outlook_question question_of(const struct predict_options *o, stru
         .setting = { .converge = converge_params(&o->params),
                      .can_throttle = w->can_throttle,
                      .scan = w->scan,
-                     .drain = DRAIN,
+                     .drain = w->answer,
                      .round_trip = rate->round_trip > 0 ? rate->round_trip : ROUND_TRIP,
                      .setup = CONNECT + w->attach,
                      .most = MOST_TIME },

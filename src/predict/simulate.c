@@ -240,6 +240,10 @@ static bool goes_on(const struct sim *s) {
     return s->decision.action == CONVERGE_GO_ON && s->now < s->setting->most;
 }
 
+static bool given_up(const struct sim *s) {
+    return s->decision.action == CONVERGE_GIVE_UP || s->now >= s->setting->most;
+}
+
 static int64_t tick_of(const struct sim *s) {
     int64_t tick = (s->now - s->pass_at) / TICK_PART;
     return tick < TICK ? TICK : tick < LONGEST_TICK ? tick : LONGEST_TICK;
@@ -248,7 +252,7 @@ static int64_t tick_of(const struct sim *s) {
 static void run_pass(struct sim *s) {
     bool copied = false;
     begin_pass(s);
-    while (!copied && goes_on(s)) {
+    while (!copied && !given_up(s)) { /* an end that is decided within a pass is at that pass's end */
         int64_t tick = tick_of(s);
         run_guest(s, tick);
         copied = copy_pages(s, tick);
@@ -291,7 +295,7 @@ static void migrate(struct sim *s) {
     while (goes_on(s)) {
         run_pass(s);
         placed = placed && s->pass_pages * s->guest->trace->scale < LARGE_PASS;
-        while (goes_on(s)) {
+        while (!given_up(s)) {
             look_and_decide(s);
             bool ends = s->decision.action == CONVERGE_STOP || s->decision.action == CONVERGE_FORCE;
             if (!ends || placed) {

@@ -37,6 +37,7 @@
 #define SCANS_A_SECOND                                                                                                 \
     ((CYCLE - CLOSE + CLOSE * SAMPLE_INTERVAL / SHORT_INTERVAL) * CLOCK_S / (CYCLE * SAMPLE_INTERVAL))
 #define TRACE_BYTES (64ll << 20) /* of bitmaps; who watches for long looks at fewer pages */
+#define ANSWERS 5
 #define COPIES 8192u
 #define READ_PAGES 128u /* that are read at one place for the codecs */
 #define READ_PLACES 96u
@@ -170,6 +171,21 @@ static int attach(struct watching *s, struct error *err) {
     int rc = scan(s, NULL, err);
     s->w->attach = clock_now() - begin;
     return rc;
+}
+
+/* How long it takes the VMM to answer says how long it takes for what it does at a switchover (migrate/forecast.h). A
+ * drain would tell better, but is not for who only looks. */
+static int time_answer(struct watching *s, struct error *err) {
+    const struct vmm_ops *ops = s->config->vmm->ops;
+    for (unsigned i = 0; i < ANSWERS; i++) {
+        bool running;
+        int64_t begin = clock_now();
+        if (ops->guest_running(s->config->vmm, &running, err) < 0) {
+            return -1;
+        }
+        forecast_note_least(&s->w->answer, clock_now() - begin);
+    }
+    return 0;
 }
 
 /* ---- reading ---- */
@@ -423,7 +439,7 @@ int watch_guest(const struct watch_config *config, struct watch *w, struct error
     struct watching s = { .config = config, .w = w };
     int rc = begin(&s, err);
     if (rc == 0) {
-        rc = attach(&s, err) < 0 || copy_some(&s, err) < 0 || watch(&s, err) < 0 ? -1 : 0;
+        rc = time_answer(&s, err) < 0 || attach(&s, err) < 0 || copy_some(&s, err) < 0 || watch(&s, err) < 0 ? -1 : 0;
     }
     if (config->progress) {
         log_progress("");
