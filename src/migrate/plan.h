@@ -58,6 +58,7 @@ struct plan {
         int64_t backed_off;     /* when the ceiling was last halved */
         int64_t changed;        /* when cpu_share last was another one */
         double available;       /* CPUs, smoothed */
+        bool measured;          /* they are; else taken for granted */
         double ceiling;         /* CPUs */
         uint64_t memory_budget; /* bytes */
         bool short_of_memory;
