@@ -3,7 +3,7 @@
 #define GODWIT_MIGRATE_PLAN_PARAMS_H
 
 #include "migrate/params.h"
-#include "migrate/plan.h"
+#include "policy/plan.h"
 
 /* What the parameters say of the source's means; the host's load is for the caller to add. */
 struct plan_input plan_params(const struct params *p);

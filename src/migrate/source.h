@@ -11,16 +11,16 @@
 #include "host/pace.h"
 #include "host/waiting.h"
 #include "migrate/control.h"
-#include "migrate/converge.h"
 #include "migrate/deferral.h"
 #include "migrate/devices.h"
 #include "migrate/events.h"
-#include "migrate/forecast.h"
 #include "migrate/guardian.h"
 #include "migrate/params.h"
-#include "migrate/plan.h"
 #include "migrate/relay.h"
 #include "migrate/status.h"
+#include "policy/converge.h"
+#include "policy/forecast.h"
+#include "policy/plan.h"
 #include "ram/block.h"
 #include "ram/choice.h"
 #include "ram/digest.h"
@@ -173,6 +173,8 @@ size_t source_mark_rejections(struct source *s);
 
 /* source_scan.c: between passes, marks what the guest wrote since the last scan as dirty, and protects it again. */
 int source_scan(struct source *s, struct error *err);
+/* After the first scan: memory that was never written is not dirty. */
+int source_skip_holes(struct source *s, struct error *err);
 /* Within a pass: the same, but what it finds is for the next pass. */
 int source_sample(struct source *s, struct error *err);
 /* Measures the dirty rate by what was found since the last time. */

@@ -4,9 +4,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "migrate/cadence.h"
-#include "migrate/converge_json.h"
 #include "migrate/converge_params.h"
+#include "policy/cadence.h"
+#include "policy/converge_json.h"
 
 #include <stdlib.h>
 
@@ -89,17 +89,11 @@ static void mind(struct source *s, int64_t attention) {
     }
 }
 
-/* A vCPU hears of the stop only in its share of the time, and what it writes until then goes into the downtime: enough
- * for the one, little for the other. */
-#define STOP_THROTTLE 90
-#define STOP_QUOTA 50 /* a quota's periods may be long */
-
-#define STOP_HELD (20 * CLOCK_MS) /* that much later it stands still */
 /* A guest that has not heard it by then, on a busy host say, runs freely until it does. */
 #define STOP_PATIENCE (100 * CLOCK_MS)
 
 static unsigned stop_throttle(const struct source *s) {
-    return s->throttle != NULL && throttle_kind(s->throttle) == THROTTLE_QUOTA ? STOP_QUOTA : STOP_THROTTLE;
+    return s->throttle != NULL && throttle_kind(s->throttle) == THROTTLE_QUOTA ? FORECAST_EASED_QUOTA : FORECAST_EASED;
 }
 
 void source_converge_ease(struct source *s) {
@@ -134,17 +128,13 @@ void source_converge_close(struct source *s) {
 
 /* Bytes that the guest will write from the decision to stop it until it stands still. */
 static double growth(const struct source *s) {
-    int64_t stop = forecast_stop(&s->forecast);
     const struct converge_rate_state *learned = &s->converge.rate;
+    unsigned most = stop_throttle(s), eased = s->throttled < most ? s->throttled : most;
     double rate = s->dirty_interval > 0 ? (double)s->dirty_pages * RAM_PAGE_SIZE * 1e9 / (double)s->dirty_interval : 0;
-    if (s->throttled > 0) {
-        unsigned most = stop_throttle(s), eased = s->throttled < most ? s->throttled : most;
-        /* A sample of a guest that is held by 99 % is luck; what it would write freely was measured for longer. */
-        double freely = learned->known ? learned->free_rate : rate * 100 / (double)(100 - s->throttled);
-        rate = freely * (double)(100 - eased) / 100;
-        stop += STOP_HELD;
-    }
-    return rate * (double)stop / 1e9;
+    /* A sample of a guest that is held by 99 % is luck; what it would write freely was measured for longer. */
+    bool by_sample = s->throttled == 0 || !learned->known;
+    double freely = by_sample ? rate * 100 / (double)(100 - s->throttled) : learned->free_rate;
+    return forecast_growth(&s->forecast, freely, eased);
 }
 
 static struct converge_input measure(struct source *s, bool pass_ended, bool sampled) {

@@ -12,7 +12,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
-#include "migrate/cadence.h"
+#include "policy/cadence.h"
 
 static int drain(struct source *s, struct error *err) {
     if (fault_planned("no-drain", NULL)) {
@@ -24,21 +24,12 @@ static int drain(struct source *s, struct error *err) {
     return rc;
 }
 
-static int scan_drain_copy(struct source *s, bool first, struct error *err) {
-    if (source_scan(s, err) < 0) {
-        return -1;
-    }
-    for (size_t i = 0; first && i < s->ram.count; i++) {
-        if (ram_skip_holes(&s->ram.blocks[i], err) < 0) {
-            return -1;
-        }
-    }
-    return drain(s, err) < 0 ? -1 : source_pass(s, err);
-}
-
 int source_ram_full(struct source *s, struct error *err) {
     status_note_time(&s->status, &s->status.times.setup, clock_now() - s->status.started);
-    return scan_drain_copy(s, true, err);
+    if (source_scan(s, err) < 0 || source_skip_holes(s, err) < 0 || drain(s, err) < 0) {
+        return -1;
+    }
+    return source_pass(s, err);
 }
 
 static int breathe(struct source *s, struct error *err) {

@@ -57,6 +57,23 @@ void source_rate(struct source *s) {
     status_note(&s->status, &s->status.dirty_rate, (uint64_t)rate);
 }
 
+static void note_remaining(struct source *s) {
+    uint64_t dirty = ram_dirty_pages(&s->ram);
+    pthread_mutex_lock(&s->status.lock);
+    s->status.remaining = dirty * RAM_PAGE_SIZE;
+    pthread_mutex_unlock(&s->status.lock);
+}
+
+int source_skip_holes(struct source *s, struct error *err) {
+    for (size_t i = 0; i < s->ram.count; i++) {
+        if (ram_skip_holes(&s->ram.blocks[i], err) < 0) {
+            return -1;
+        }
+    }
+    note_remaining(s);
+    return 0;
+}
+
 int source_scan(struct source *s, struct error *err) {
     source_mark_rejections(s);
     if (look(s, err) < 0) {
@@ -67,9 +84,8 @@ int source_scan(struct source *s, struct error *err) {
     if (removal_mark(&s->removal, &s->ram, err) < 0) {
         return -1;
     }
-    uint64_t dirty = ram_dirty_pages(&s->ram);
+    note_remaining(s);
     pthread_mutex_lock(&s->status.lock);
-    s->status.remaining = dirty * RAM_PAGE_SIZE;
     s->status.passes++;
     pthread_mutex_unlock(&s->status.lock);
     s->scanned_at = s->looked_at;

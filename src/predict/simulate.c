@@ -10,8 +10,8 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "migrate/cadence.h"
-#include "migrate/forecast.h"
+#include "policy/cadence.h"
+#include "policy/forecast.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +20,6 @@
 #define TICK (5 * CLOCK_MS)
 #define LONGEST_TICK (50 * CLOCK_MS)
 #define TICK_PART 100
-#define STOP_TIME (10 * CLOCK_MS)
 #define PAGE 4096.0
 
 enum { HAS = 1, OFTEN = 2, CACHED = 4 }; /* the destination has it; sent more than once; the cache has it too */
@@ -155,6 +154,11 @@ static uint64_t bytes_of(const struct sim *s, uint32_t pages) {
     return (uint64_t)((double)pages * s->guest->trace->scale * PAGE);
 }
 
+/* Percent that the guest is held back by when it is to hear of the stop. */
+static unsigned eased(const struct sim *s) {
+    return s->throttle < FORECAST_EASED ? s->throttle : FORECAST_EASED;
+}
+
 /* As source_converge.c measures. */
 static void decide(struct sim *s, bool pass_ended, bool sampled) {
     const struct forecast *f = &s->forecast;
@@ -178,7 +182,8 @@ static void decide(struct sim *s, bool pass_ended, bool sampled) {
         .overhead = forecast_overhead(f),
     };
     if (pass_ended && in.dirty_rate > 0) {
-        in.remaining += (uint64_t)(in.dirty_rate * (double)STOP_TIME / 1e9);
+        double freely = in.dirty_rate * 100 / (double)(100 - s->throttle);
+        in.remaining += (uint64_t)forecast_growth(f, freely, eased(s));
     }
     converge_step(&s->setting->converge, &in, &s->state, &s->decision);
     s->decided_at = s->now;
@@ -273,7 +278,8 @@ static void look_and_decide(struct sim *s) {
 static void stop(struct sim *s) {
     int64_t overhead = forecast_overhead(&s->forecast);
     double ns = 0;
-    run_guest(s, STOP_TIME);
+    s->throttle = eased(s);
+    run_guest(s, forecast_stop(&s->forecast, s->throttle));
     scan(s);
     s->result->remaining = (double)bytes_of(s, s->dirty_left);
     begin_pass(s);

@@ -14,9 +14,9 @@
 #include "base/log.h"
 #include "codec/delta.h"
 #include "host/load.h"
-#include "migrate/cadence.h"
-#include "migrate/forecast.h"
 #include "migrate/plan_params.h"
+#include "policy/cadence.h"
+#include "policy/forecast.h"
 #include "predict/xorshift.h"
 #include "ram/batch.h"
 #include "ram/block.h"
@@ -173,7 +173,7 @@ static int attach(struct watching *s, struct error *err) {
     return rc;
 }
 
-/* How long it takes the VMM to answer says how long it takes for what it does at a switchover (migrate/forecast.h). A
+/* How long it takes the VMM to answer says how long it takes for what it does at a switchover (policy/forecast.h). A
  * drain would tell better, but is not for who only looks. */
 static int time_answer(struct watching *s, struct error *err) {
     const struct vmm_ops *ops = s->config->vmm->ops;

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "migrate/params.h"
-#include "migrate/plan.h"
+#include "policy/plan.h"
 #include "predict/content.h"
 #include "predict/trace.h"
 #include "vmm/vmm.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What all policies have in common, and each of them step by step, on invented samples. */
-#include "migrate/converge.h"
+#include "policy/converge.h"
 #include "support.h"
 
 #include <math.h>

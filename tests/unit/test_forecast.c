@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the passes of a migration teach about the next one: on invented passes. */
 #include "base/clock.h"
-#include "migrate/forecast.h"
+#include "policy/forecast.h"
 #include "support.h"
 
 #define MIB (1024 * 1024)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The plan is a pure function: hosts, loads and clocks are invented. */
-#include "migrate/plan.h"
+#include "policy/plan.h"
 #include "support.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "migrate/plan.h"
+#include "policy/plan.h"
 
 #include "base/clock.h"
 

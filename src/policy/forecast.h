@@ -6,8 +6,8 @@
  * A pass seems fast while the sockets swallow it, so time is never counted shorter than what was sent takes at the rate
  * at which the peer acknowledged.
  */
-#ifndef GODWIT_MIGRATE_FORECAST_H
-#define GODWIT_MIGRATE_FORECAST_H
+#ifndef GODWIT_POLICY_FORECAST_H
+#define GODWIT_POLICY_FORECAST_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -43,7 +43,13 @@ double forecast_rate(const struct forecast *f);
  * costs whatever there is to send: forecast_overhead(). */
 int64_t forecast_sending(const struct forecast *f, uint64_t pages, uint64_t queued);
 int64_t forecast_overhead(const struct forecast *f);
-/* ns from the word to stop until the guest stands still: it writes on meanwhile. */
-int64_t forecast_stop(const struct forecast *f);
+/* A guest that is held back hears of the stop only in its share of the time: it is eased to FORECAST_EASED percent
+ * until then. */
+#define FORECAST_EASED 90
+#define FORECAST_EASED_QUOTA 50 /* a quota's periods may be long */
+/* ns from the word to stop until a guest that is held back by `throttle` percent stands still. */
+int64_t forecast_stop(const struct forecast *f, unsigned throttle);
+/* Bytes that it writes meanwhile when it would write so many a second running freely. */
+double forecast_growth(const struct forecast *f, double free_rate, unsigned throttle);
 
 #endif

@@ -33,7 +33,7 @@
  * Last, w above is what becomes dirty anew. While nearly all of the set waits to be sent that is little, and R falls by
  * itself although w > L: as long as it falls fast enough the guest is let run even then.
  */
-#include "migrate/converge_policy.h"
+#include "policy/converge_policy.h"
 
 #include "base/clock.h"
 
@@ -169,7 +169,8 @@ static bool is_learning(const struct converge_config *config, const struct conve
         return false;
     }
     double rate = converge_link_rate(in), left = converge_seconds(config->completion_timeout - (in->now - in->started));
-    return config->completion_timeout <= 0 || (rate > 0 && left > (double)in->remaining / rate * PATIENCE + PATIENCE_S);
+    /* This pass, as much again while the guest is held back, and what comes between and behind. */
+    return config->completion_timeout <= 0 || (rate > 0 && left > 3 * (double)in->remaining / rate + PATIENCE_S);
 }
 
 /* The share that lets the guest dirty SHARE of what the link carries. Rounded to whole percent of throttle, up. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How often the source looks, decides and begins a pass. A prediction does it as often. */
-#ifndef GODWIT_MIGRATE_CADENCE_H
-#define GODWIT_MIGRATE_CADENCE_H
+#ifndef GODWIT_POLICY_CADENCE_H
+#define GODWIT_POLICY_CADENCE_H
 
 #include "base/clock.h"
 

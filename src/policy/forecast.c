@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "migrate/forecast.h"
+#include "policy/forecast.h"
 
 #include "base/clock.h"
 
@@ -21,6 +21,7 @@
 #define VMM_LEAST CLOCK_MS
 #define VMM_MOST (30 * CLOCK_MS)
 #define VMM_UNKNOWN (15 * CLOCK_MS)
+#define STOP_HELD (20 * CLOCK_MS) /* that much later a guest that is held back stands still */
 /* From the stop to the run: device state begins, it is loaded, the guest runs. */
 #define ROUND_TRIPS 3
 
@@ -97,8 +98,12 @@ static int64_t vmm_time(const struct forecast *f) {
     return time < VMM_MOST ? time : VMM_MOST;
 }
 
-int64_t forecast_stop(const struct forecast *f) {
-    return vmm_time(f) / 2;
+int64_t forecast_stop(const struct forecast *f, unsigned throttle) {
+    return vmm_time(f) / 2 + (throttle > 0 ? STOP_HELD : 0);
+}
+
+double forecast_growth(const struct forecast *f, double free_rate, unsigned throttle) {
+    return free_rate * (double)(100 - throttle) / 100 * (double)forecast_stop(f, throttle) / 1e9;
 }
 
 int64_t forecast_overhead(const struct forecast *f) {

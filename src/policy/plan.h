@@ -14,8 +14,8 @@
  * A plan does not flap: what is measured is smoothed, faster down than up, and a new share is only taken when it is
  * clearly another one.
  */
-#ifndef GODWIT_MIGRATE_PLAN_H
-#define GODWIT_MIGRATE_PLAN_H
+#ifndef GODWIT_POLICY_PLAN_H
+#define GODWIT_POLICY_PLAN_H
 
 #include <stdbool.h>
 #include <stdint.h>
