@@ -91,11 +91,11 @@ struct source {
     uint64_t dirty_pages;    /* what it was measured by: so many were found written, ... */
     int64_t dirty_interval;  /* ... in so many ns */
     struct deferral deferral;
-    struct pass_start {             /* of the running or last pass */
-        uint64_t pages;             /* dirty, those that wait included */
-        uint64_t waited;            /* of them, valid at its end: were not sent, for their segments are hot */
-        uint64_t dirtied;           /* since its beginning, as of the last scan */
-        uint64_t sent_pages, zeros; /* by all passes before */
+    struct pass_start {   /* of the running or last pass */
+        uint64_t pages;   /* dirty, those that wait included */
+        uint64_t waited;  /* of them, valid at its end: were not sent, for their segments are hot */
+        uint64_t dirtied; /* since its beginning, as of the last scan */
+        uint64_t sent_pages, zeros, unchanged; /* by all passes before */
         int64_t at;
         uint64_t transferred, queued; /* bytes that the sockets had taken, and that the peer had not acknowledged */
     } pass;

@@ -147,7 +147,7 @@ static struct converge_input measure(struct source *s, bool pass_ended, bool sam
         .ram = s->status.ram_total,
         .remaining = (left + (pass_ended ? 0 : ram_send_fresh_pages(s->send))) * RAM_PAGE_SIZE,
         .wire_rate = forecast_rate(f),
-        .ratio = f->ratio,
+        .ratio = forecast_ratio(f),
         .dirty_rate = sampled && s->dirty_interval > 0
                           ? (double)s->dirty_pages * RAM_PAGE_SIZE * 1e9 / (double)s->dirty_interval
                           : -1,
@@ -162,7 +162,7 @@ static struct converge_input measure(struct source *s, bool pass_ended, bool sam
         .overhead = forecast_overhead(f),
     };
     /* What is on its way has to get there first, and the guest still writes until it stands still. */
-    double queued = f->ratio > 0 ? (double)source_queued(s) / f->ratio : 0;
+    double queued = in.ratio > 0 ? (double)source_queued(s) / in.ratio : 0;
     in.remaining += (uint64_t)(queued + (pass_ended ? growth(s) : 0));
     return in;
 }

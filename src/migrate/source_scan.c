@@ -89,6 +89,7 @@ int source_scan(struct source *s, struct error *err) {
     s->status.passes++;
     pthread_mutex_unlock(&s->status.lock);
     s->scanned_at = s->looked_at;
+    forecast_note_scan(&s->forecast, s->scanned_at);
     return 0;
 }
 

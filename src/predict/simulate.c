@@ -121,6 +121,9 @@ static double copy_page(struct sim *s, uint32_t i) {
     } else {
         s->sent.pages += (uint64_t)(scale + 0.5);
     }
+    if (cost == &s->guest->look) {
+        s->sent.unchanged += (uint64_t)(scale + 0.5);
+    }
     if (cost == &s->guest->again) {
         enter_cache(s, p, i);
     }
@@ -169,7 +172,7 @@ static void decide(struct sim *s, bool pass_ended, bool sampled) {
         .ram = s->guest->ram,
         .remaining = bytes_of(s, s->dirty_left + (pass_ended ? 0 : s->written_count)),
         .wire_rate = forecast_rate(f),
-        .ratio = f->ratio,
+        .ratio = forecast_ratio(f),
         .dirty_rate = sampled && interval > 0 ? (double)bytes_of(s, s->look_pages) * 1e9 / (double)interval : -1,
         .dirty_interval = interval,
         .pass = s->pass,
@@ -221,6 +224,7 @@ static void scan(struct sim *s) {
     s->dirty_left = (uint32_t)bits_count(s->dirty, s->count);
     s->written_count = 0;
     s->scanned_at = s->now;
+    forecast_note_scan(&s->forecast, s->now);
 }
 
 static void begin_pass(struct sim *s) {
