@@ -109,11 +109,7 @@ def run(options):
     for name in cases:
         print(f"  {name}: {CASES[name].memory * options.scale:.0f} MiB"
               f"{''.join(f', at {s} s {what}' for s, what in CASES[name].script)}")
-    first = journal.next_pair(BENCH)
-    for name in cases:
-        for pair in range(first, first + options.pairs):
-            for mode in modes:
-                journal.add(BENCH, name, mode, pair, one(options, CASES[name], mode))
+    journal.rounds(BENCH, cases, modes, options.pairs, lambda name, mode, _: one(options, CASES[name], mode))
     for name in cases:
         table(journal, BENCH, name, MODES, "auto")
         judge(journal, name)

@@ -31,11 +31,7 @@ def run(options):
     cases, modes = chosen(options.links, CASES), chosen(options.modes, MODES)
     print(f"\nbudget: stunt guest of {MEMORY * options.scale:.0f} MiB, 1 Gbit/s, another program on one CPU; "
           f"{options.pairs} pairs", flush=True)
-    first = journal.next_pair(BENCH)
-    for case in cases:
-        for pair in range(first, first + options.pairs):
-            for mode in modes:
-                journal.add(BENCH, case, mode, pair, one(options, case, mode))
+    journal.rounds(BENCH, cases, modes, options.pairs, lambda case, mode, _: one(options, case, mode))
     for case in cases:
         table(journal, BENCH, case, MODES, "auto")
         for mode in modes:

@@ -55,10 +55,8 @@ def run(options):
     journal = options.journal
     print(f"\ndowntime: stunt guests of {MEMORY * options.scale:.0f} MiB, 1 Gbit/s, {len(LOADS)} loads in turn; "
           f"{options.pairs} migrations for each limit", flush=True)
-    first = journal.next_pair(BENCH)
     cases = chosen(options.links, LIMITS)
-    for number in range(first, first + options.pairs):
-        for case in cases:
-            journal.add(BENCH, case, "rate", number, one(options, LIMITS[case], LOADS[number % len(LOADS)]))
+    journal.rounds(BENCH, cases, ("rate",), options.pairs,
+                   lambda case, _, number: one(options, LIMITS[case], LOADS[number % len(LOADS)]))
     for case in cases:
         judge(journal, case)

@@ -6,20 +6,15 @@ RAM sent is pages that took anything to send; the guest's mixture of zero pages 
 """
 import statistics
 
-from converge import at, full_speed
-from links import LINKS, chosen
+from links import chosen
 from results import median, table, verdict
-from stunts import Pair, mib
+from shapes import MEMORY, THREE, at, full_speed, guest, work_lost
 
 BENCH = "heat"
-MEMORY = 2048
-SHAPES = {"zipf": "zipf,rate=400M,skew=6", "slow": "zipf,rate=100M,skew=6", "uniform": "uniform,rate=1500M,hot={hot}",
-          "idle": None}
-HOT = 512
-LINKS_HERE = ("1g", "200m", "5g")
+SHAPES = ("zipf", "slow", "uniform", "idle")
 POLICIES = ("rate", "none")
 # shape-link-policy; where "none" does not end by itself the switchover is forced after --limit
-CASES = tuple(f"{shape}-{link}-{policy}" for shape in SHAPES for link in LINKS_HERE for policy in POLICIES)
+CASES = tuple(f"{shape}-{link}-{policy}" for shape in SHAPES for link in THREE for policy in POLICIES)
 SHARES = {"deferral-off": 0, "deferral-on": 30}
 MODES = tuple(SHARES)
 
@@ -28,11 +23,7 @@ def run(options):
     journal = options.journal
     cases, modes = chosen(options.links, CASES if options.links else ("zipf-1g-rate",)), chosen(options.modes, MODES)
     print(f"\nheat: stunt guest of {MEMORY * options.scale:.0f} MiB; {options.pairs} pairs", flush=True)
-    first = journal.next_pair(BENCH)
-    for case in cases:
-        for pair in range(first, first + options.pairs):
-            for mode in modes:
-                journal.add(BENCH, case, mode, pair, one(options, case, mode))
+    journal.rounds(BENCH, cases, modes, options.pairs, lambda case, mode, _: one(options, case, mode))
     for case in cases:
         table(journal, BENCH, case, MODES, "deferral-on")
         judge(journal, case)
@@ -40,16 +31,14 @@ def run(options):
 
 def one(options, case, mode):
     shape, link, policy = case.split("-")
-    load = SHAPES[shape]
-    load = load.format(hot=mib(HOT, options.scale)) if load else None
     settings = {"throttle-policy": policy, "ram-delay-save-percent": SHARES[mode], "completion-timeout": options.limit,
                 "timeout-action": "force"}
-    with Pair(mib(MEMORY, options.scale), load, LINKS[link]) as pair:
+    with guest(options, shape, link) as pair:
         speed = full_speed(pair.source)
         began = at(pair.source)
         run_ = pair.run(settings, options.limit + 60, stop=False)
         ended = at(pair.destination if run_.report else pair.source)
-        lost = (ended[0] - began[0]) - (ended[1] - began[1]) / speed if speed > 0 else 0.0
+        lost = work_lost(began, ended, speed, shape, run_.report)
         ram = run_.report["ram"] if run_.report else {"normal": 0, "delta": 0, "unchanged": 0, "deferred": 0}
         passes = [e for e in run_.events if e["event"] == "pass"]
         return {**run_._asdict(), "events": [], "report": None, "lost": lost, "sent": (ram["normal"] + ram["delta"]) * 4096,

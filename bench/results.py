@@ -59,6 +59,15 @@ class Journal:
         print(f"  {case:12} {mode:16} {'  '.join(figures)}{'  ! ' + '; '.join(wrong) if wrong else ''}", flush=True)
         return run
 
+    def rounds(self, bench, cases, modes, pairs, measure):
+        """`pairs` more runs of each case: all modes one after the other, so that they can be paired. `measure(case, mode,
+        pair)` returns a run."""
+        first = self.next_pair(bench)
+        for case in cases:
+            for pair in range(first, first + pairs):
+                for mode in modes:
+                    self.add(bench, case, mode, pair, measure(case, mode, pair))
+
     def select(self, bench, case, mode):
         wanted = {"bench": bench, "case": case, "mode": mode, **self.kind}
         return [r for r in self.runs if wanted.items() <= r.items()]

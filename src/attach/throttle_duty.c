@@ -234,6 +234,15 @@ static bool is_forgotten(const struct duty *d, int64_t now) {
     return d->attention > 0 && now - d->asked_at > d->attention;
 }
 
+/* The caller looks after the throttle; a duty thread that waits to be remembered goes on. Under the lock. */
+static void remember(struct duty *d) {
+    int64_t now = clock_now();
+    if (is_forgotten(d, now)) {
+        pthread_cond_broadcast(&d->changed);
+    }
+    d->asked_at = now;
+}
+
 static int64_t run_until(const struct duty *d, int64_t released, int64_t now) {
     return is_forgotten(d, now) ? now + CLOCK_S : released + run_slice(d);
 }
@@ -378,20 +387,15 @@ static int duty_check(struct throttle *t, struct error *err) {
         return end_failed(d, err);
     }
     LOCK_GUARD(&d->lock);
-    bool forgotten = is_forgotten(d, clock_now());
-    d->asked_at = clock_now();
-    if (forgotten) {
-        pthread_cond_broadcast(&d->changed);
-    }
+    remember(d);
     return 0;
 }
 
 static void duty_mind(struct throttle *t, int64_t attention) {
     struct duty *d = t->state;
     LOCK_GUARD(&d->lock);
+    remember(d);
     d->attention = attention;
-    d->asked_at = clock_now();
-    pthread_cond_broadcast(&d->changed); /* it may be waiting to be remembered */
 }
 
 static int64_t duty_held_ns(struct throttle *t) {

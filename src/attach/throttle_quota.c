@@ -3,10 +3,6 @@
  * Throttling by the CPU bandwidth of control groups, where each group holds vCPU threads and nothing else (libvirt
  * makes such groups: vcpu0, vcpu1 …).
  *
- *   v2   cpu.max               "QUOTA PERIOD", "max PERIOD" for no limit
- *   v1   cpu.cfs_quota_us      -1 for no limit
- *        cpu.cfs_period_us
- *
  * - A group gets (100 - percent) % of what it could have had: of a CPU for each of its threads, or of the limit that it
  *   has already when that is less. A throttle never gives more than the operator did.
  * - The period stays the operator's unless the quota would be less than the kernel takes (1 ms): then it is made
@@ -15,38 +11,29 @@
  * - The kernel keeps to a quota in the mean: a thread that overruns it at a tick pays in the following periods.
  * - What somebody else wrote since is never overwritten.
  */
+#include "attach/cpu_group.h"
 #include "attach/throttle_ops.h"
-#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "host/file.h"
+#include "base/text.h"
 #include "host/parse.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
-#include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define QUOTA_LEAST UINT64_C(1000) /* us, the kernel's */
 #define PERIOD_MOST UINT64_C(1000000)
 
-/* One of the two files; v2 has QUOTA only. */
-enum file { QUOTA, PERIOD, FILES };
-
-static const char *const names[2][FILES] = { { "cpu.cfs_quota_us", "cpu.cfs_period_us" }, { "cpu.max", NULL } };
-
 struct bandwidth {
-    char text[FILES][64]; /* without newlines */
-    double cpus;          /* INFINITY: no limit */
-    uint64_t period;      /* us */
+    char text[CPU_GROUP_FILES][64]; /* without newlines */
+    double cpus;                    /* INFINITY: no limit */
+    uint64_t period;                /* us */
 };
 
 struct group {
-    char *path; /* with the root in front */
-    bool v2;
+    struct cpu_group at;
     bool changed; /* by us, and noted */
     /* Valid while changed: */
     struct bandwidth before; /* puts it back */
@@ -54,257 +41,33 @@ struct group {
 };
 
 struct quota {
-    struct host_text text; /* of the file that was read last */
+    struct cpu_group_members members;
     struct group *groups;
     size_t count;
     unsigned percent;
     int64_t since, held_ns; /* percent is in force since; held before that */
 };
 
-/* Whether a file is not there because its group is not: a write or read may also hit a group that is being removed. */
-static bool is_gone(int error) {
-    return error == ENOENT || error == ENODEV;
-}
-
-static int file_path(const struct group *g, const char *name, char *path, size_t size, struct error *err) {
-    int n = snprintf(path, size, "%s/%s", g->path, name);
-    if (n < 0 || (size_t)n >= size) {
-        return error_set(err, ERROR_SYSTEM, "the path of control group %s is too long", g->path);
-    }
-    return 0;
-}
-
-/* All of a file, NULL with errno. Valid until the next call. */
-static char *read_path(struct quota *q, const char *root, const char *path) {
-    int fd = host_open(root, path);
-    if (fd < 0) {
-        return NULL;
-    }
-    errno = 0;
-    char *text = host_read(fd, &q->text);
-    int error = errno;
-    host_close(&fd);
-    errno = error;
-    return text;
-}
-
-/* One line of a group's file without its end, cut to fit. Returns 1, 0 when the group is gone, -1 on error. */
-static int read_line(struct quota *q, const struct group *g, const char *name, char *line, size_t size,
-                     struct error *err) {
-    char path[PATH_MAX];
-    if (file_path(g, name, path, sizeof(path), err) < 0) {
-        return -1;
-    }
-    const char *text = read_path(q, "", path);
-    if (text == NULL) {
-        return is_gone(errno) ? 0 : error_errno(err, ERROR_SYSTEM, "cannot read %s", path);
-    }
-    snprintf(line, size, "%.*s", (int)strcspn(text, "\n"), text);
-    return 1;
-}
-
-/* Returns 1, 0 when the group is gone, -1 on error. */
-static int write_line(const struct group *g, const char *name, const char *line, struct error *err) {
-    char path[PATH_MAX];
-    if (file_path(g, name, path, sizeof(path), err) < 0) {
-        return -1;
-    }
-    int fd CLEANUP_CLOSE = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
-    size_t length = strlen(line);
-    if (fd >= 0 && write(fd, line, length) == (ssize_t)length) {
-        return 1;
-    }
-    return is_gone(errno) ? 0 : error_errno(err, ERROR_SYSTEM, "cannot write \"%s\" to %s", line, path);
-}
-
-static bool is_ours(const struct throttle *t, uint64_t tid) {
-    for (size_t i = 0; i < t->count; i++) {
-        if ((uint64_t)t->threads[i] == tid) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int stranger_error(const struct throttle *t, const struct group *g, uint64_t tid, struct error *err) {
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/task/%llu/cgroup", (int)t->config.pid, (unsigned long long)tid);
-    int fd = host_open(t->config.root, path);
-    bool of_vmm = fd >= 0;
-    host_close(&fd);
-    if (of_vmm) {
-        return error_set(err, ERROR_REFUSED,
-                         "cannot throttle by quota: threads of the VMM that are no vCPUs are in the same group (thread "
-                         "%llu in %s)",
-                         (unsigned long long)tid, g->path);
-    }
-    return error_set(err, ERROR_REFUSED,
-                     "cannot throttle by quota: threads of other processes are in the same group (thread %llu in %s)",
-                     (unsigned long long)tid, g->path);
-}
-
-/* How many threads the group has, all of them ours. 0 also when it is gone. */
-static int64_t count_threads(struct throttle *t, const struct group *g, struct error *err) {
-    char path[PATH_MAX];
-    const char *name = g->v2 ? "cgroup.threads" : "tasks";
-    int64_t count = 0;
-    uint64_t tid;
-    if (file_path(g, name, path, sizeof(path), err) < 0) {
-        return -1;
-    }
-    const char *text = read_path(t->state, "", path);
-    if (text == NULL) {
-        return is_gone(errno) ? 0 : error_errno(err, ERROR_SYSTEM, "cannot read %s", path);
-    }
-    for (; *text != '\0'; count++) {
-        if (!parse_number(&text, &tid) || *text != '\n') {
-            return error_set(err, ERROR_SYSTEM, "cannot make sense of %s", path);
-        }
-        text++;
-        if (!is_ours(t, tid)) {
-            return stranger_error(t, g, tid, err);
-        }
-    }
-    return count;
-}
-
-/* Bandwidth holds for the groups below too. */
-static int check_children(const struct group *g, struct error *err) {
-    DIR *dir = opendir(g->path);
-    if (dir == NULL) {
-        return error_errno(err, ERROR_SYSTEM, "cannot read %s", g->path);
-    }
-    int rc = 0;
-    for (struct dirent *entry; rc == 0 && (entry = readdir(dir)) != NULL;) {
-        if (entry->d_type == DT_DIR && entry->d_name[0] != '.') {
-            rc = error_set(err, ERROR_REFUSED, "cannot throttle by quota: there are groups below %s, such as %s",
-                           g->path, entry->d_name);
-        }
-    }
-    closedir(dir);
-    return rc;
-}
-
-static int check_writable(const struct group *g, struct error *err) {
-    for (int f = 0; f < FILES && names[g->v2][f] != NULL; f++) {
-        char path[PATH_MAX];
-        if (file_path(g, names[g->v2][f], path, sizeof(path), err) < 0) {
-            return -1;
-        }
-        int fd CLEANUP_CLOSE = open(path, O_WRONLY | O_CLOEXEC);
-        if (fd < 0 && errno == ENOENT) {
-            return error_set(err, ERROR_REFUSED,
-                             "cannot throttle by quota: control group %s has no %s (it is the root, or its cpu "
-                             "controller is off)",
-                             g->path, names[g->v2][f]);
-        }
-        if (fd < 0) {
-            return error_errno(err, ERROR_REFUSED, "cannot throttle by quota: cannot write %s", path);
-        }
-    }
-    return 0;
-}
-
-/* A hierarchy of control groups; the one that has the cpu controller. */
-struct place {
-    bool v2;
-    char group[1024]; /* in it */
-};
-
-static int find_place(struct throttle *t, pid_t tid, struct place *place, struct error *err) {
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/cgroup", (int)t->config.pid, (int)tid);
-    const char *text = read_path(t->state, t->config.root, path);
-    if (text == NULL) {
-        return error_errno(err, ERROR_REFUSED, "cannot throttle: thread %d is not one of process %d", (int)tid,
-                           (int)t->config.pid);
-    }
-    place->v2 = false;
-    if (!parse_group(text, "cpu", place->group, sizeof(place->group))) {
-        place->v2 = true;
-        if (!parse_group(text, "", place->group, sizeof(place->group))) {
-            return error_set(err, ERROR_REFUSED, "cannot throttle by quota: thread %d is in no control group",
-                             (int)tid);
-        }
-    }
-    if (strstr(place->group, "/..") != NULL) {
-        return error_set(err, ERROR_REFUSED,
-                         "cannot throttle by quota: the control group of thread %d, %s, is outside of our cgroup "
-                         "namespace",
-                         (int)tid, place->group);
-    }
-    return 0;
-}
-
-/* The path of the group under `root`; NULL when this mount does not show it. The caller frees it. */
-static char *path_in_mount(const char *root, const struct host_mount *m, const struct place *place) {
-    size_t above = strcmp(m->root, "/") == 0 ? 0 : strlen(m->root);
-    size_t point = strcmp(m->point, "/") == 0 ? 0 : strlen(m->point);
-    char *path = NULL;
-    if (strncmp(place->group, m->root, above) != 0 || (place->group[above] != '/' && place->group[above] != '\0')) {
-        return NULL;
-    }
-    const char *below = strcmp(place->group + above, "/") == 0 ? "" : place->group + above;
-    return asprintf(&path, "%s%.*s%s", root, (int)point, m->point, below) < 0 ? NULL : path;
-}
-
-static char *group_path(struct throttle *t, const struct place *place, struct error *err) {
-    const char *mounts = read_path(t->state, t->config.root, "/proc/self/mountinfo");
-    if (mounts == NULL) {
-        error_errno(err, ERROR_SYSTEM, "cannot read /proc/self/mountinfo");
-        return NULL;
-    }
-    struct host_mount m;
-    while (parse_mount(&mounts, &m)) {
-        char *path = m.v2 == place->v2 && m.cpu ? path_in_mount(t->config.root, &m, place) : NULL;
-        if (path != NULL) {
-            return path;
-        }
-    }
-    error_set(err, ERROR_REFUSED, "cannot throttle by quota: control group %s is not mounted here", place->group);
-    return NULL;
-}
-
 static bool has_group(const struct quota *q, const char *path) {
     for (size_t i = 0; i < q->count; i++) {
-        if (strcmp(q->groups[i].path, path) == 0) {
+        if (strcmp(q->groups[i].at.path, path) == 0) {
             return true;
         }
     }
     return false;
 }
 
-/* Threads of a real-time class do not count against this bandwidth. */
-static int check_class(const struct throttle *t, pid_t tid, struct error *err) {
-    int class = t->config.root[0] == '\0' ? sched_getscheduler(tid) & ~SCHED_RESET_ON_FORK : SCHED_OTHER;
-    if (class == SCHED_FIFO || class == SCHED_RR || class == SCHED_DEADLINE) {
-        return error_set(err, ERROR_REFUSED,
-                         "cannot throttle by quota: thread %d has a real-time priority, to which no quota applies",
-                         (int)tid);
-    }
-    return 0;
-}
-
-static int add_group_of(struct throttle *t, pid_t tid, struct error *err) {
-    struct quota *q = t->state;
-    struct place place;
-    if (check_class(t, tid, err) < 0 || find_place(t, tid, &place, err) < 0) {
+static int add_group_of(struct quota *q, pid_t tid, struct error *err) {
+    struct cpu_group found;
+    if (cpu_group_find(&q->members, tid, &found, err) < 0) {
         return -1;
     }
-    char *path CLEANUP_FREE = group_path(t, &place, err);
-    if (path == NULL) {
-        return -1;
-    }
-    if (has_group(q, path)) {
+    if (has_group(q, found.path)) {
+        free(found.path);
         return 0;
     }
-    struct group *g = &q->groups[q->count];
-    *g = (struct group){ .path = take_ptr(&path), .v2 = place.v2 };
-    q->count++;
-    if (check_writable(g, err) < 0 || check_children(g, err) < 0) {
-        return -1;
-    }
-    return count_threads(t, g, err) < 0 ? -1 : 0;
+    q->groups[q->count++] = (struct group){ .at = found };
+    return cpu_group_check(&q->members, &found, err);
 }
 
 static int quota_open(struct throttle *t, struct error *err) {
@@ -317,12 +80,13 @@ static int quota_open(struct throttle *t, struct error *err) {
         return error_set(err, ERROR_SYSTEM, "out of memory");
     }
     t->state = q;
+    q->members = (struct cpu_group_members){ t->config.root, t->config.pid, t->threads, t->count, { 0 } };
     q->groups = calloc(t->count, sizeof(*q->groups));
     if (q->groups == NULL) {
         return error_set(err, ERROR_SYSTEM, "out of memory");
     }
     for (size_t i = 0; i < t->count; i++) {
-        if (add_group_of(t, t->threads[i], err) < 0) {
+        if (add_group_of(q, t->threads[i], err) < 0) {
             return -1;
         }
     }
@@ -331,20 +95,20 @@ static int quota_open(struct throttle *t, struct error *err) {
 
 /* Returns 1, 0 when the group is gone, -1 on error. */
 static int read_bandwidth(struct quota *q, const struct group *g, struct bandwidth *b, struct error *err) {
-    for (int f = 0; f < FILES && names[g->v2][f] != NULL; f++) {
-        int rc = read_line(q, g, names[g->v2][f], b->text[f], sizeof(b->text[f]), err);
+    for (enum cpu_group_file f = 0; f < CPU_GROUP_FILES && cpu_group_file(&g->at, f) != NULL; f++) {
+        int rc = cpu_group_read(&q->members, &g->at, f, b->text[f], sizeof(b->text[f]), err);
         if (rc <= 0) {
             return rc;
         }
     }
-    const char *quota = b->text[QUOTA], *period = b->text[PERIOD];
-    if (g->v2) {
+    const char *quota = b->text[CPU_GROUP_QUOTA], *period = b->text[CPU_GROUP_PERIOD];
+    if (g->at.v2) {
         period = strchr(quota, ' ') != NULL ? strchr(quota, ' ') + 1 : "";
     }
-    bool ok = g->v2 ? parse_quota(quota, &b->cpus) : parse_quota_v1(quota, period, &b->cpus);
-    if (!ok || !parse_number(&period, &b->period) || b->period == 0 || b->period > PERIOD_MOST) {
-        return error_set(err, ERROR_SYSTEM, "cannot make sense of \"%s\" in %s/%s", quota, g->path,
-                         names[g->v2][QUOTA]);
+    bool ok = g->at.v2 ? parse_quota(quota, &b->cpus) : parse_quota_v1(quota, period, &b->cpus);
+    if (!ok || !text_number(&period, &b->period) || b->period == 0 || b->period > PERIOD_MOST) {
+        return error_set(err, ERROR_SYSTEM, "cannot make sense of \"%s\" in %s/%s", quota, g->at.path,
+                         cpu_group_file(&g->at, CPU_GROUP_QUOTA));
     }
     return 1;
 }
@@ -361,11 +125,11 @@ static void compute(const struct group *g, int64_t threads, unsigned percent, st
     uint64_t quota = (uint64_t)(b->cpus * (double)b->period + 0.5);
     quota = quota > QUOTA_LEAST ? quota : QUOTA_LEAST;
     unsigned long long q = quota, p = b->period;
-    if (g->v2) {
-        snprintf(b->text[QUOTA], sizeof(b->text[QUOTA]), "%llu %llu", q, p);
+    if (g->at.v2) {
+        snprintf(b->text[CPU_GROUP_QUOTA], sizeof(b->text[CPU_GROUP_QUOTA]), "%llu %llu", q, p);
     } else {
-        snprintf(b->text[QUOTA], sizeof(b->text[QUOTA]), "%llu", q);
-        snprintf(b->text[PERIOD], sizeof(b->text[PERIOD]), "%llu", p);
+        snprintf(b->text[CPU_GROUP_QUOTA], sizeof(b->text[CPU_GROUP_QUOTA]), "%llu", q);
+        snprintf(b->text[CPU_GROUP_PERIOD], sizeof(b->text[CPU_GROUP_PERIOD]), "%llu", p);
     }
 }
 
@@ -374,23 +138,23 @@ static void compute(const struct group *g, int64_t threads, unsigned percent, st
 static int write_bandwidth(const struct group *g, const struct bandwidth *from, const struct bandwidth *to,
                            struct error *err) {
     int rc = 1;
-    if (!g->v2 && to->period > from->period) {
-        rc = write_line(g, names[g->v2][PERIOD], to->text[PERIOD], err);
+    if (!g->at.v2 && to->period > from->period) {
+        rc = cpu_group_write(&g->at, CPU_GROUP_PERIOD, to->text[CPU_GROUP_PERIOD], err);
     }
     if (rc > 0) {
-        rc = write_line(g, names[g->v2][QUOTA], to->text[QUOTA], err);
+        rc = cpu_group_write(&g->at, CPU_GROUP_QUOTA, to->text[CPU_GROUP_QUOTA], err);
     }
-    if (rc > 0 && !g->v2 && to->period < from->period) {
-        rc = write_line(g, names[g->v2][PERIOD], to->text[PERIOD], err);
+    if (rc > 0 && !g->at.v2 && to->period < from->period) {
+        rc = cpu_group_write(&g->at, CPU_GROUP_PERIOD, to->text[CPU_GROUP_PERIOD], err);
     }
     return rc;
 }
 
 /* Tells the undoer what puts the group back, or that there is nothing to undo any more. */
 static int note(struct throttle *t, const struct group *g, bool is_back, struct error *err) {
-    for (int f = 0; f < FILES && names[g->v2][f] != NULL; f++) {
+    for (enum cpu_group_file f = 0; f < CPU_GROUP_FILES && cpu_group_file(&g->at, f) != NULL; f++) {
         char path[PATH_MAX];
-        if (file_path(g, names[g->v2][f], path, sizeof(path), err) < 0 ||
+        if (cpu_group_path(&g->at, f, path, sizeof(path), err) < 0 ||
             t->config.note(t->config.opaque, path, is_back ? NULL : g->before.text[f], err) < 0) {
             return -1;
         }
@@ -407,9 +171,9 @@ static void forget(struct throttle *t, struct group *g) {
 /* Whether our text is there still. 1; 0 somebody else wrote, or the group is *gone; -1 on error. */
 static int is_ours_still(struct quota *q, const struct group *g, bool *gone, struct error *err) {
     char line[64];
-    int rc = read_line(q, g, names[g->v2][QUOTA], line, sizeof(line), err);
+    int rc = cpu_group_read(&q->members, &g->at, CPU_GROUP_QUOTA, line, sizeof(line), err);
     *gone = rc == 0;
-    return rc <= 0 ? rc : strcmp(line, g->ours.text[QUOTA]) == 0;
+    return rc <= 0 ? rc : strcmp(line, g->ours.text[CPU_GROUP_QUOTA]) == 0;
 }
 
 /* Back to what it was, unless somebody else wrote since. What fails is tried again by the next call. */
@@ -417,7 +181,8 @@ static int put_back(struct throttle *t, struct group *g, struct error *err) {
     bool gone;
     int rc = is_ours_still(t->state, g, &gone, err);
     if (rc == 0 && !gone) {
-        log_warning("somebody else changed %s/%s meanwhile: it is left so", g->path, names[g->v2][QUOTA]);
+        log_warning("somebody else changed %s/%s meanwhile: it is left so", g->at.path,
+                    cpu_group_file(&g->at, CPU_GROUP_QUOTA));
     }
     if (rc > 0) {
         rc = write_bandwidth(g, &g->ours, &g->before, err);
@@ -446,8 +211,8 @@ static int put_all_back(struct throttle *t, struct error *err) {
 }
 
 static int changed_by_others(const struct group *g, struct error *err) {
-    return error_set(err, ERROR_VMM, "cannot throttle by quota: somebody else changed %s/%s", g->path,
-                     names[g->v2][QUOTA]);
+    return error_set(err, ERROR_VMM, "cannot throttle by quota: somebody else changed %s/%s", g->at.path,
+                     cpu_group_file(&g->at, CPU_GROUP_QUOTA));
 }
 
 /* Remembers and notes what was, once. 1, 0 when the group is gone, -1 on error. */
@@ -473,7 +238,8 @@ static int prepare(struct throttle *t, struct group *g, struct error *err) {
 
 /* Returns 1, 0 when the group is gone or nobody is in it, -1 on error. */
 static int throttle_group(struct throttle *t, struct group *g, unsigned percent, struct error *err) {
-    int64_t threads = count_threads(t, g, err);
+    struct quota *q = t->state;
+    int64_t threads = cpu_group_threads(&q->members, &g->at, err);
     if (threads <= 0) {
         return (int)threads;
     }
@@ -527,12 +293,13 @@ static int quota_release(struct throttle *t, struct error *err) {
 
 /* 1, 0 when the group is gone or nobody is in it, -1 on error. */
 static int check_group(struct throttle *t, const struct group *g, struct error *err) {
+    struct quota *q = t->state;
     bool gone;
     int rc = is_ours_still(t->state, g, &gone, err);
     if (rc <= 0) {
         return rc == 0 && !gone ? changed_by_others(g, err) : rc;
     }
-    int64_t threads = count_threads(t, g, err);
+    int64_t threads = cpu_group_threads(&q->members, &g->at, err);
     return threads > 0 ? 1 : (int)threads;
 }
 
@@ -567,10 +334,10 @@ static void quota_close(struct throttle *t) {
         return;
     }
     for (size_t i = 0; i < q->count; i++) {
-        free(q->groups[i].path);
+        free(q->groups[i].at.path);
     }
     free(q->groups);
-    host_text_free(&q->text);
+    host_text_free(&q->members.text);
     free(q);
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/text.h"
 
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -63,4 +64,24 @@ void log_progress(const char *text) {
         write_text(line, (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1, 0);
     }
     pthread_mutex_unlock(&terminal.lock);
+}
+
+/* The cookie's write: one line, as the stream is line-buffered, unless that is longer than the buffer. */
+static ssize_t write_for_library(void *cookie, const char *text, size_t size) {
+    (void)cookie;
+    size_t length = size;
+    while (length > 0 && text[length - 1] == '\n') {
+        length--;
+    }
+    log_info("a library says: %.*s", length < INT_MAX ? (int)length : INT_MAX, text);
+    return (ssize_t)size; /* all of it: what is not, stdio tries for ever */
+}
+
+void log_adopt_libraries(void) {
+    static const cookie_io_functions_t io = { .write = write_for_library };
+    FILE *stream = fopencookie(NULL, "w", io);
+    if (stream != NULL) {
+        setvbuf(stream, NULL, _IOLBF, 0);
+        stderr = stream; /* a variable like any other in glibc ("Standard Streams" in its manual) */
+    }
 }

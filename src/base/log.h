@@ -19,6 +19,10 @@ void log_at(enum log_level level, const char *format, ...) __attribute__((format
 #define log_info(...) log_at(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__)
 
+/* From now on what a library prints to the C stream `stderr` is a message too, of level LOG_INFO: it blocks nobody and
+ * does not break the progress line. Call before threads start; once for a process. */
+void log_adopt_libraries(void);
+
 /* A progress line that is rewritten in place; only for a terminal. An empty text clears it. */
 void log_progress(const char *text);
 

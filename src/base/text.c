@@ -43,3 +43,19 @@ void text_make_printable(char *text) {
         s += length;
     }
 }
+
+bool text_number(const char **text, uint64_t *value) {
+    const char *at = *text;
+    uint64_t n = 0;
+    for (; *at >= '0' && *at <= '9'; at++) {
+        if (__builtin_mul_overflow(n, 10u, &n) || __builtin_add_overflow(n, (uint64_t)(*at - '0'), &n)) {
+            return false;
+        }
+    }
+    if (at == *text) {
+        return false;
+    }
+    *text = at;
+    *value = n;
+    return true;
+}

@@ -3,13 +3,12 @@
 
 #include "base/log.h"
 #include "cmd/cmd.h"
+#include "cmd/signals.h"
 #include "vmm/qemu/qemu.h"
 
 #include <getopt.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 
 static double number(json_t *object, const char *name) {
     return json_number_value(json_object_get(object, name));
@@ -157,25 +156,6 @@ static enum parsed parse(struct options *o, int argc, char **argv, void (*help)(
     return PARSED;
 }
 
-static int catch_signals(struct error *err) {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGHUP);
-    signal(SIGPIPE, SIG_IGN);
-    /* An engine that is stopped by its terminal would leave the guest stopped too, and with the sync tracker whoever
-     * writes guest memory. */
-    signal(SIGTSTP, SIG_IGN);
-    signal(SIGTTIN, SIG_IGN);
-    signal(SIGTTOU, SIG_IGN);
-    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0) {
-        return error_errno(err, ERROR_SYSTEM, "sigprocmask");
-    }
-    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    return fd >= 0 ? fd : error_errno(err, ERROR_SYSTEM, "signalfd");
-}
-
 struct vmm *options_begin(struct options *o, int argc, char **argv, void (*help)(FILE *out), int *status) {
     enum parsed parsed = parse(o, argc, argv, help);
     if (parsed != PARSED) {
@@ -183,7 +163,8 @@ struct vmm *options_begin(struct options *o, int argc, char **argv, void (*help)
         return NULL;
     }
     struct error err = { 0 };
-    o->signal_fd = catch_signals(&err);
+    log_adopt_libraries();
+    o->signal_fd = signals_catch(&err);
     struct vmm *vmm = o->signal_fd < 0 ? NULL : vmm_qemu_open(o->qmp_path, o->pid, &err);
     if (vmm == NULL) {
         *status = fail(o, &err, EXIT_FAILED);

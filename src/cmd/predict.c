@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "cmd/cmd.h"
 #include "cmd/predict_report.h"
+#include "cmd/signals.h"
 #include "migrate/converge_params.h"
 #include "predict/rate.h"
 #include "ram/block.h"
@@ -11,11 +12,9 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #define SECONDS_DEFAULT 8
@@ -23,8 +22,6 @@
 #define LEAST_LINK 1e5 /* bits/s */
 #define MOST_LINK 1e13
 
-/* What is not measured from here: VMMs drain their disks in some ms. */
-#define DRAIN (3 * CLOCK_MS)
 #define ROUND_TRIP CLOCK_MS
 #define CONNECT (50 * CLOCK_MS)
 /* Of a line's rate, what is left beside the headers of Ethernet, IP and TCP. */
@@ -171,34 +168,6 @@ static int parse(struct predict_options *o, int argc, char **argv, struct error 
     return check_complete(o, argc - optind, argv[optind], err);
 }
 
-static void fill_signals(sigset_t *set) {
-    sigemptyset(set);
-    sigaddset(set, SIGINT);
-    sigaddset(set, SIGTERM);
-    sigaddset(set, SIGHUP);
-}
-
-static int catch_signals(struct error *err) {
-    sigset_t set;
-    fill_signals(&set);
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGTSTP, SIG_IGN); /* with the sync tracker who writes guest memory waits for us */
-    signal(SIGTTIN, SIG_IGN);
-    signal(SIGTTOU, SIG_IGN);
-    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0) {
-        return error_errno(err, ERROR_SYSTEM, "sigprocmask");
-    }
-    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    return fd >= 0 ? fd : error_errno(err, ERROR_SYSTEM, "signalfd");
-}
-
-/* Nothing is left in the guest: whoever wants an end can have it at once. */
-static void release_signals(void) {
-    sigset_t set;
-    fill_signals(&set);
-    sigprocmask(SIG_UNBLOCK, &set, NULL);
-}
-
 static void price(struct sim_guest *guest, double wire_rate, double cpus, void *opaque) {
     const struct watch *w = opaque;
     struct content_means means = { .gather_ns = w->gather_ns,
@@ -228,7 +197,7 @@ static struct outlook_question question_of(const struct predict_options *o, stru
         .setting = { .converge = converge_params(&o->params),
                      .can_throttle = w->can_throttle,
                      .scan = w->scan,
-                     .drain = DRAIN,
+                     .drain = w->answer,
                      .round_trip = rate->round_trip > 0 ? rate->round_trip : ROUND_TRIP,
                      .setup = CONNECT + w->attach,
                      .most = MOST_TIME },
@@ -268,7 +237,7 @@ static int predict(const struct predict_options *o, struct vmm *vmm, int signal_
     struct outlook outlook;
     int rc = watch_guest(&config, &w, err);
     if (rc == 0) {
-        release_signals();
+        signals_release(); /* nothing is left in the guest: whoever wants an end can have it at once */
         struct outlook_question q = question_of(o, &w, &rate);
         struct predict_report report = {
             .params = &o->params, .watch = &w, .question = &q, .outlook = &outlook, .measured = o->has_address
@@ -305,7 +274,7 @@ int cmd_predict(int argc, char **argv) {
         return parsed > 0 ? EXIT_DONE : fail(&o, &err, EXIT_USAGE);
     }
     log_setup("godwit predict", o.quiet ? LOG_ERROR : LOG_WARNING);
-    int signal_fd = catch_signals(&err), status = EXIT_DONE;
+    int signal_fd = signals_catch(&err), status = EXIT_DONE;
     struct vmm *vmm = signal_fd < 0 ? NULL : vmm_qemu_open(o.qmp_path, o.pid, &err);
     int rc = vmm != NULL ? predict(&o, vmm, signal_fd, &status, &err) : -1;
     if (vmm != NULL) {

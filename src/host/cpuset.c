@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "host/cpuset.h"
 
+#include "base/text.h"
 #include "host/file.h"
-#include "host/parse.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -11,13 +11,13 @@
 
 /* One "N" or "N-M" off the front of *text. */
 static bool parse_range(const char **text, uint64_t *first, uint64_t *last) {
-    if (!parse_number(text, first)) {
+    if (!text_number(text, first)) {
         return false;
     }
     *last = *first;
     if (**text == '-') {
         (*text)++;
-        return parse_number(text, last) && *first <= *last;
+        return text_number(text, last) && *first <= *last;
     }
     return true;
 }

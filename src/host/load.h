@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the host has to spare, for the plan of a migration (migrate/plan.h): sampled every few hundred ms from /proc and
+ * What the host has to spare, for the plan of a migration (policy/plan.h): sampled every few hundred ms from /proc and
  * from our control groups. What the host does not say is unknown, and never an error.
  */
 #ifndef GODWIT_HOST_LOAD_H

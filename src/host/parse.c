@@ -1,24 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "host/parse.h"
 
+#include "base/text.h"
+
 #include <math.h>
 #include <string.h>
-
-bool parse_number(const char **text, uint64_t *value) {
-    const char *at = *text;
-    uint64_t n = 0;
-    for (; *at >= '0' && *at <= '9'; at++) {
-        if (__builtin_mul_overflow(n, 10u, &n) || __builtin_add_overflow(n, (uint64_t)(*at - '0'), &n)) {
-            return false;
-        }
-    }
-    if (at == *text) {
-        return false;
-    }
-    *text = at;
-    *value = n;
-    return true;
-}
 
 static bool at_end(const char *text) {
     return *text == '\0' || *text == '\n';
@@ -45,7 +31,7 @@ bool parse_amount(const char *text, uint64_t *value) {
     uint64_t n = UINT64_MAX;
     if (strncmp(text, "max", 3) == 0) {
         text += 3;
-    } else if (!parse_number(&text, &n)) {
+    } else if (!text_number(&text, &n)) {
         return false;
     }
     if (!at_end(text)) {
@@ -60,7 +46,7 @@ bool parse_field(const char *text, const char *name, uint64_t *value) {
     while ((text = find_line(text, name)) != NULL) {
         const char *number = skip_blanks(text);
         if (number != text) { /* else the name of another field begins with ours */
-            if (!parse_number(&number, &n) || (!at_end(number) && *number != ' ')) {
+            if (!text_number(&number, &n) || (!at_end(number) && *number != ' ')) {
                 return false;
             }
             *value = n;
@@ -95,7 +81,7 @@ static bool parse_cpu(const char *text, uint64_t *idle, uint64_t *total) {
     int states = 0;
     for (; states < STATES && !at_end(skip_blanks(text)); states++) {
         const char *number = skip_blanks(text);
-        if (number == text || !parse_number(&number, &state[states]) ||
+        if (number == text || !text_number(&number, &state[states]) ||
             __builtin_add_overflow(sum, state[states], &sum)) {
             return false;
         }
@@ -115,7 +101,7 @@ bool parse_ticks(const char *text, const struct cpuset *wanted, struct host_tick
         if (*text == ' ') {
             continue; /* the sum of all */
         }
-        if (!parse_number(&text, &cpu) || cpu >= CPUSET_CPUS || !parse_cpu(text, &idle, &total)) {
+        if (!text_number(&text, &cpu) || cpu >= CPUSET_CPUS || !parse_cpu(text, &idle, &total)) {
             return false;
         }
         if ((wanted != NULL && !cpuset_has(wanted, (unsigned)cpu)) || cpuset_has(&found.cpus, (unsigned)cpu)) {
@@ -138,12 +124,12 @@ bool parse_ticks(const char *text, const struct cpuset *wanted, struct host_tick
 static bool parse_percent(const char **text, double *value) {
     uint64_t whole, part = 0;
     double scale = 1;
-    if (!parse_number(text, &whole) || whole > 100) {
+    if (!text_number(text, &whole) || whole > 100) {
         return false;
     }
     if (**text == '.') {
         const char *begin = ++*text;
-        if (!parse_number(text, &part)) {
+        if (!text_number(text, &part)) {
             return false;
         }
         for (; begin < *text; begin++) {
@@ -169,7 +155,7 @@ bool parse_pressure(const char *text, const char *line, struct host_pressure *p)
         return false;
     }
     total += 7;
-    if (!parse_number(&total, &found.total) || !at_end(total)) {
+    if (!text_number(&total, &found.total) || !at_end(total)) {
         return false;
     }
     *p = found;
@@ -189,10 +175,10 @@ bool parse_quota(const char *text, double *cpus) {
     bool none = strncmp(text, "max ", 4) == 0;
     if (none) {
         text += 3;
-    } else if (!parse_number(&text, &quota)) {
+    } else if (!text_number(&text, &quota)) {
         return false;
     }
-    if (*text++ != ' ' || !parse_number(&text, &period) || !at_end(text)) {
+    if (*text++ != ' ' || !text_number(&text, &period) || !at_end(text)) {
         return false;
     }
     if (none) {
@@ -208,7 +194,7 @@ bool parse_quota_v1(const char *quota, const char *period, double *cpus) {
         *cpus = INFINITY;
         return true;
     }
-    return parse_number(&quota, &q) && at_end(quota) && parse_number(&period, &p) && at_end(period) &&
+    return text_number(&quota, &q) && at_end(quota) && text_number(&period, &p) && at_end(period) &&
            divide_quota(q, p, cpus);
 }
 

@@ -13,9 +13,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A decimal number without a sign off the front of *text; false when there is none or it does not fit. */
-bool parse_number(const char **text, uint64_t *value);
-
 /* A file that is one number, or "max": UINT64_MAX (memory.max, cpuacct.usage). */
 bool parse_amount(const char *text, uint64_t *value);
 

@@ -13,6 +13,7 @@ struct deferral {
     uint64_t *waiting; /* a bit per chunk: chosen to wait */
     uint64_t *passed;  /* a bit per chunk: did */
     uint64_t dirty;    /* pages, when the pass began */
+    bool learns;       /* the running look notes heat: something may wait at all */
     bool on;           /* in the running pass */
     int64_t sample_at; /* clock_now() at which heat is sampled next, when nobody else samples */
 };

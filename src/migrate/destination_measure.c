@@ -51,12 +51,8 @@ static bool take(struct measuring *m, uint64_t n, int64_t now) {
     return m->count == MEASURE_PARTS || m->seen >= MEASURE_BYTES;
 }
 
-static double rate_of(const struct measured *m) {
-    return (double)m->bytes * 1e9 / (double)m->time;
-}
-
 static int faster_first(const void *a, const void *b) {
-    double x = rate_of(a), y = rate_of(b);
+    double x = measured_rate(a), y = measured_rate(b);
     return (x < y) - (x > y);
 }
 
@@ -70,9 +66,9 @@ static void say_result(struct visitor *v) {
     if (send(v->fd, out, sizeof(out), MSG_NOSIGNAL) < 0) {
         log_debug("%s left before it was told", v->peer);
     }
-    log_info("measured the link from %s: %.0f Mbit/s", v->peer, rate_of(measured) * 8 / 1e6);
-    m->told =
-        true; /* The other end closes: a close here, with bytes on their way, may overtake the answer as a reset. */
+    log_info("measured the link from %s: %.0f Mbit/s", v->peer, measured_rate(measured) * 8 / 1e6);
+    /* The other end closes: a close here, with bytes on their way, may overtake the answer as a reset. */
+    m->told = true;
 }
 
 enum measuring_state measuring_read(struct visitor *v) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "migrate/params.h"
 
-#include "migrate/converge.h"
+#include "policy/converge.h"
 
 #include <errno.h>
 #include <stddef.h>

@@ -11,16 +11,16 @@
 #include "host/pace.h"
 #include "host/waiting.h"
 #include "migrate/control.h"
-#include "migrate/converge.h"
 #include "migrate/deferral.h"
 #include "migrate/devices.h"
 #include "migrate/events.h"
-#include "migrate/forecast.h"
 #include "migrate/guardian.h"
 #include "migrate/params.h"
-#include "migrate/plan.h"
 #include "migrate/relay.h"
 #include "migrate/status.h"
+#include "policy/converge.h"
+#include "policy/forecast.h"
+#include "policy/plan.h"
 #include "ram/block.h"
 #include "ram/choice.h"
 #include "ram/digest.h"
@@ -91,11 +91,11 @@ struct source {
     uint64_t dirty_pages;    /* what it was measured by: so many were found written, ... */
     int64_t dirty_interval;  /* ... in so many ns */
     struct deferral deferral;
-    struct pass_start {             /* of the running or last pass */
-        uint64_t pages;             /* dirty, those that wait included */
-        uint64_t waited;            /* of them, valid at its end: were not sent, for their segments are hot */
-        uint64_t dirtied;           /* since its beginning, as of the last scan */
-        uint64_t sent_pages, zeros; /* by all passes before */
+    struct pass_start {   /* of the running or last pass */
+        uint64_t pages;   /* dirty, those that wait included */
+        uint64_t waited;  /* of them, valid at its end: were not sent, for their segments are hot */
+        uint64_t dirtied; /* since its beginning, as of the last scan */
+        uint64_t sent_pages, zeros, unchanged; /* by all passes before */
         int64_t at;
         uint64_t transferred, queued; /* bytes that the sockets had taken, and that the peer had not acknowledged */
     } pass;
@@ -136,7 +136,9 @@ int source_hand_over(struct source *s, struct error *err);
 int source_run_destination(struct source *s, struct error *err);
 int source_detach(struct source *s, struct error *err);
 
-/* source_control.c. Makes the running parts follow the live parameters; the caller holds params_lock. */
+/* source_control.c. One live parameter, for callers without params_lock. */
+int64_t source_param(struct source *s, enum param param);
+/* Makes the running parts follow the live parameters; the caller holds params_lock. */
 void source_apply_params(struct source *s);
 extern const struct control_ops source_control_ops;
 
@@ -171,6 +173,8 @@ size_t source_mark_rejections(struct source *s);
 
 /* source_scan.c: between passes, marks what the guest wrote since the last scan as dirty, and protects it again. */
 int source_scan(struct source *s, struct error *err);
+/* After the first scan: memory that was never written is not dirty. */
+int source_skip_holes(struct source *s, struct error *err);
 /* Within a pass: the same, but what it finds is for the next pass. */
 int source_sample(struct source *s, struct error *err);
 /* Measures the dirty rate by what was found since the last time. */
@@ -179,6 +183,8 @@ void source_rate(struct source *s);
 /* source_defer.c: hot segments wait. Opens when RAM and the sender are. */
 int source_defer_open(struct source *s, struct error *err);
 void source_defer_close(struct source *s);
+/* A look begins, so many ns after the one before. */
+void source_defer_look(struct source *s, int64_t ns);
 /* A look found pages [first, end) of a block written. */
 void source_defer_note(struct source *s, uint16_t block, uint64_t first, uint64_t end);
 /* Right before a pass that is not the last one: chooses what waits. */

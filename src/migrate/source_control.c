@@ -4,6 +4,13 @@
 
 #include <sys/eventfd.h>
 
+int64_t source_param(struct source *s, enum param param) {
+    pthread_mutex_lock(&s->params_lock);
+    int64_t value = s->params.value[param];
+    pthread_mutex_unlock(&s->params_lock);
+    return value;
+}
+
 void source_apply_params(struct source *s) {
     static const int codec_of[] = {
         [PARAM_COMPRESSION_AUTO] = COMPRESSION_AUTO, [PARAM_COMPRESSION_NONE] = CODEC_NONE,

@@ -4,20 +4,15 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "migrate/converge_json.h"
 #include "migrate/converge_params.h"
+#include "policy/cadence.h"
+#include "policy/converge_json.h"
 
 #include <stdlib.h>
 
-#define SAMPLE_INTERVAL (50 * CLOCK_MS)
-/* Without samples of what the guest writes: only timeouts, and an operator who forces the end. */
-#define WATCH_INTERVAL (250 * CLOCK_MS)
 /* The guest runs while nobody has looked after it for ATTENTION, so it is looked after a few times as often. */
 #define ATTENTION CLOCK_S
 #define ATTEND_INTERVAL (200 * CLOCK_MS)
-/* A scan costs the guest a fault for each page that it writes again: no more than this part of the time is scanned. */
-#define SCAN_SHARE 20
-
 static struct converge_config config_of(struct source *s) {
     pthread_mutex_lock(&s->params_lock);
     struct converge_config c = converge_params(&s->params);
@@ -31,15 +26,13 @@ void source_converge_open(struct source *s) {
     pid_t *threads = NULL;
     size_t count = 0;
     forecast_init(&s->forecast);
-    pthread_mutex_lock(&s->params_lock);
     struct throttle_config config = { .pid = s->vmm->pid,
-                                      .kind = (enum throttle_kind)s->params.value[PARAM_THROTTLE_ACTUATOR],
+                                      .kind = (enum throttle_kind)source_param(s, PARAM_THROTTLE_ACTUATOR),
                                       .root = "",
                                       .attention = ATTENTION,
                                       .note = guardian_note_text,
                                       .opaque = &s->guardian };
-    enum converge_policy policy = (enum converge_policy)s->params.value[PARAM_THROTTLE_POLICY];
-    pthread_mutex_unlock(&s->params_lock);
+    enum converge_policy policy = (enum converge_policy)source_param(s, PARAM_THROTTLE_POLICY);
     pthread_mutex_lock(&s->status.lock);
     s->status.throttle.policy = converge_policy_name(policy);
     pthread_mutex_unlock(&s->status.lock);
@@ -96,17 +89,11 @@ static void mind(struct source *s, int64_t attention) {
     }
 }
 
-/* A vCPU hears of the stop only in its share of the time, and what it writes until then goes into the downtime: enough
- * for the one, little for the other. */
-#define STOP_THROTTLE 90
-#define STOP_QUOTA 50 /* a quota's periods may be long */
-
-#define STOP_HELD (20 * CLOCK_MS) /* that much later it stands still */
 /* A guest that has not heard it by then, on a busy host say, runs freely until it does. */
 #define STOP_PATIENCE (100 * CLOCK_MS)
 
 static unsigned stop_throttle(const struct source *s) {
-    return s->throttle != NULL && throttle_kind(s->throttle) == THROTTLE_QUOTA ? STOP_QUOTA : STOP_THROTTLE;
+    return s->throttle != NULL && throttle_kind(s->throttle) == THROTTLE_QUOTA ? FORECAST_EASED_QUOTA : FORECAST_EASED;
 }
 
 void source_converge_ease(struct source *s) {
@@ -139,29 +126,15 @@ void source_converge_close(struct source *s) {
     s->throttle = NULL;
 }
 
-/* Taken for granted until a pass has taught better, which takes a page. */
-#define UNKNOWN_RATE 12.5e6
-
-/* Bytes/s on the wire at which pages are really sent: the link's, or less where a CPU is what they wait for. */
-static double sending_rate(const struct forecast *f) {
-    double by_cpu = f->page_ns > 0 ? f->ratio * RAM_PAGE_SIZE * 1e9 / f->page_ns : 0;
-    double rate = by_cpu > 0 && (by_cpu < f->wire_rate || f->wire_rate <= 0) ? by_cpu : f->wire_rate;
-    return rate > 0 ? rate : UNKNOWN_RATE;
-}
-
 /* Bytes that the guest will write from the decision to stop it until it stands still. */
 static double growth(const struct source *s) {
-    int64_t stop = forecast_stop(&s->forecast);
     const struct converge_rate_state *learned = &s->converge.rate;
+    unsigned most = stop_throttle(s), eased = s->throttled < most ? s->throttled : most;
     double rate = s->dirty_interval > 0 ? (double)s->dirty_pages * RAM_PAGE_SIZE * 1e9 / (double)s->dirty_interval : 0;
-    if (s->throttled > 0) {
-        unsigned most = stop_throttle(s), eased = s->throttled < most ? s->throttled : most;
-        /* A sample of a guest that is held by 99 % is luck; what it would write freely was measured for longer. */
-        double freely = learned->known ? learned->free_rate : rate * 100 / (double)(100 - s->throttled);
-        rate = freely * (double)(100 - eased) / 100;
-        stop += STOP_HELD;
-    }
-    return rate * (double)stop / 1e9;
+    /* A sample of a guest that is held by 99 % is luck; what it would write freely was measured for longer. */
+    bool by_sample = s->throttled == 0 || !learned->known;
+    double freely = by_sample ? rate * 100 / (double)(100 - s->throttled) : learned->free_rate;
+    return forecast_growth(&s->forecast, freely, eased);
 }
 
 static struct converge_input measure(struct source *s, bool pass_ended, bool sampled) {
@@ -173,8 +146,8 @@ static struct converge_input measure(struct source *s, bool pass_ended, bool sam
         .started = s->status.started,
         .ram = s->status.ram_total,
         .remaining = (left + (pass_ended ? 0 : ram_send_fresh_pages(s->send))) * RAM_PAGE_SIZE,
-        .wire_rate = sending_rate(f),
-        .ratio = f->ratio,
+        .wire_rate = forecast_rate(f),
+        .ratio = forecast_ratio(f),
         .dirty_rate = sampled && s->dirty_interval > 0
                           ? (double)s->dirty_pages * RAM_PAGE_SIZE * 1e9 / (double)s->dirty_interval
                           : -1,
@@ -189,7 +162,7 @@ static struct converge_input measure(struct source *s, bool pass_ended, bool sam
         .overhead = forecast_overhead(f),
     };
     /* What is on its way has to get there first, and the guest still writes until it stands still. */
-    double queued = f->ratio > 0 ? (double)source_queued(s) / f->ratio : 0;
+    double queued = in.ratio > 0 ? (double)source_queued(s) / in.ratio : 0;
     in.remaining += (uint64_t)(queued + (pass_ended ? growth(s) : 0));
     return in;
 }
@@ -250,21 +223,14 @@ int source_converge_decide(struct source *s, struct converge_decision *d, struct
 /* In pass 1 everything goes anyway: what is written meanwhile says little, and protecting it costs the guest faults.
  * But for the few times that heat is sampled. */
 static bool samples(struct source *s) {
-    pthread_mutex_lock(&s->params_lock);
-    bool rate = s->params.value[PARAM_THROTTLE_POLICY] == CONVERGE_RATE;
-    pthread_mutex_unlock(&s->params_lock);
+    bool rate = source_param(s, PARAM_THROTTLE_POLICY) == CONVERGE_RATE;
     return rate && s->throttle != NULL && s->stopped_at == 0 && ram_send_pass(s->send) > 1;
-}
-
-static int64_t interval(struct source *s) {
-    int64_t least = SCAN_SHARE * s->scan_time;
-    return !samples(s) ? WATCH_INTERVAL : least > SAMPLE_INTERVAL ? least : SAMPLE_INTERVAL;
 }
 
 /* ns until the next decision is due. */
 static int64_t decision_wait(struct source *s) {
     int64_t since = s->rated_at > s->decided_at ? s->rated_at : s->decided_at;
-    int64_t left = since + interval(s) - clock_now();
+    int64_t left = since + cadence_interval(samples(s), s->scan_time) - clock_now();
     return left > 0 ? left : 0;
 }
 

@@ -26,16 +26,9 @@
 #define COST_SHARE 20
 #define FAULT_COST INT64_C(2000) /* ns */
 
-static int64_t param(struct source *s, enum param name) {
-    pthread_mutex_lock(&s->params_lock);
-    int64_t value = s->params.value[name];
-    pthread_mutex_unlock(&s->params_lock);
-    return value;
-}
-
 int source_defer_open(struct source *s, struct error *err) {
     struct deferral *d = &s->deferral;
-    uint64_t size = (uint64_t)param(s, PARAM_RAM_SEGMENT_SIZE);
+    uint64_t size = (uint64_t)source_param(s, PARAM_RAM_SEGMENT_SIZE);
     if (size == 0) {
         return 0;
     }
@@ -53,8 +46,16 @@ void source_defer_close(struct source *s) {
     free(s->deferral.passed);
 }
 
+void source_defer_look(struct source *s, int64_t ns) {
+    struct deferral *d = &s->deferral;
+    d->learns = d->heat.count > 0 && source_param(s, PARAM_RAM_DELAY_SAVE_PERCENT) > 0;
+    if (d->learns) {
+        heat_age(&d->heat, ns);
+    }
+}
+
 void source_defer_note(struct source *s, uint16_t block, uint64_t first, uint64_t end) {
-    if (s->deferral.heat.count > 0) {
+    if (s->deferral.learns) {
         heat_note(&s->deferral.heat, block, first, end);
     }
 }
@@ -62,7 +63,7 @@ void source_defer_note(struct source *s, uint16_t block, uint64_t first, uint64_
 /* Percent of RAM that may wait now. While the guest is held back for what is still to be sent all of it goes: it is not
  * hot any more, and each moment that it waits is the guest's. */
 static uint64_t share(struct source *s) {
-    return s->throttled > 0 ? 0 : (uint64_t)param(s, PARAM_RAM_DELAY_SAVE_PERCENT);
+    return s->throttled > 0 ? 0 : (uint64_t)source_param(s, PARAM_RAM_DELAY_SAVE_PERCENT);
 }
 
 static void choose(struct source *s) {
@@ -77,8 +78,8 @@ void source_defer_begin(struct source *s) {
     if (d->heat.count == 0) {
         return;
     }
-    d->dirty = heat_count(&d->heat);
-    d->on = share(s) > 0 && d->dirty >= ram_pages(&s->ram) / LITTLE;
+    d->dirty = share(s) > 0 ? heat_count(&d->heat) : 0;
+    d->on = d->dirty > 0 && d->dirty >= ram_pages(&s->ram) / LITTLE;
     d->sample_at = d->on ? clock_now() + FIRST_SAMPLE : INT64_MAX;
     bits_clear_range(d->passed, 0, d->heat.chunks);
     bits_clear_range(d->waiting, 0, d->heat.chunks);

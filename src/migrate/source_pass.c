@@ -28,6 +28,7 @@ static void learn(struct source *s) {
                                   .sent = transferred - p->transferred,
                                   .zeros = atomic_load(&ram_send_counters(s->send)->duplicate) - p->zeros,
                                   .time = clock_now() - p->at,
+                                  .unchanged = atomic_load(&ram_send_counters(s->send)->unchanged) - p->unchanged,
                                   .link_bound = ram_send_link_bound(s->send) };
     pass.delivered = pass.sent + p->queued > queued ? pass.sent + p->queued - queued : 0;
     forecast_note_pass(&s->forecast, &pass);
@@ -43,6 +44,7 @@ static void begin(struct source *s, bool whole) {
     s->pass = (struct pass_start){ .pages = s->status.remaining / RAM_PAGE_SIZE, /* main thread: the only writer */
                                    .sent_pages = pages_sent(s),
                                    .zeros = atomic_load(&ram_send_counters(s->send)->duplicate),
+                                   .unchanged = atomic_load(&ram_send_counters(s->send)->unchanged),
                                    .at = clock_now(),
                                    .transferred = source_transferred(s),
                                    .queued = source_queued(s) };

@@ -5,28 +5,17 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "migrate/affinity.h"
+#include "migrate/plan_params.h"
 
 #include <unistd.h>
 
 #define PLAN_INTERVAL (250 * CLOCK_MS)
 #define MOST_THREADS 16 /* of auto: one of them fills a 10 Gbit/s link with LZ4 */
 
-static int64_t or_zero(int64_t value) {
-    return value == PARAM_AUTO ? 0 : value;
-}
-
 /* What the user said of the means. */
 static struct plan_input asked(struct source *s) {
     pthread_mutex_lock(&s->params_lock);
-    const int64_t *value = s->params.value;
-    struct plan_input in = {
-        .cpu_budget = (unsigned)or_zero(value[PARAM_CPU_BUDGET]),
-        .memory_budget = (uint64_t)or_zero(value[PARAM_MEMORY_BUDGET]),
-        .compress_threads = value[PARAM_COMPRESS_THREADS] == PARAM_AUTO ? PLAN_AUTO : value[PARAM_COMPRESS_THREADS],
-        .decompress_threads = PLAN_AUTO,
-        .delta_cache = value[PARAM_XBZRLE_CACHE_SIZE] == PARAM_AUTO ? PLAN_DELTA_AUTO : value[PARAM_XBZRLE_CACHE_SIZE],
-        .pages_per_batch = (unsigned)value[PARAM_PAGES_PER_BATCH],
-    };
+    struct plan_input in = plan_params(&s->params);
     pthread_mutex_unlock(&s->params_lock);
     return in;
 }

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "policy/cadence.h"
 
 static int drain(struct source *s, struct error *err) {
     if (fault_planned("no-drain", NULL)) {
@@ -23,25 +24,13 @@ static int drain(struct source *s, struct error *err) {
     return rc;
 }
 
-static int scan_drain_copy(struct source *s, bool first, struct error *err) {
-    if (source_scan(s, err) < 0) {
-        return -1;
-    }
-    for (size_t i = 0; first && i < s->ram.count; i++) {
-        if (ram_skip_holes(&s->ram.blocks[i], err) < 0) {
-            return -1;
-        }
-    }
-    return drain(s, err) < 0 ? -1 : source_pass(s, err);
-}
-
 int source_ram_full(struct source *s, struct error *err) {
     status_note_time(&s->status, &s->status.times.setup, clock_now() - s->status.started);
-    return scan_drain_copy(s, true, err);
+    if (source_scan(s, err) < 0 || source_skip_holes(s, err) < 0 || drain(s, err) < 0) {
+        return -1;
+    }
+    return source_pass(s, err);
 }
-
-/* Each pass drains the guest's disks: tiny ones do not follow each other at once. */
-#define PASS_INTERVAL (20 * CLOCK_MS)
 
 static int breathe(struct source *s, struct error *err) {
     int64_t left;
@@ -58,9 +47,6 @@ static int wait_placed(struct source *s, struct error *err) {
     json_t *args = json_pack("{s:I}", "pass", (json_int_t)ram_send_pass(s->send));
     return source_request(s, args, err) < 0 || source_await(s, REPLY_TIMEOUT, NULL, err) < 0 ? -1 : 0;
 }
-
-/* What the destination may still have in its buffers and decoders of a pass is worth a round trip to wait for. */
-#define LARGE_PASS 8192
 
 int source_iterate(struct source *s, struct error *err) {
     bool placed = false;

@@ -32,7 +32,7 @@ static int look(struct source *s, struct error *err) {
     if (tracker_check(s->tracker, err) < 0) {
         return -1;
     }
-    heat_age(&s->deferral.heat, s->looked_at != 0 ? now - s->looked_at : 0);
+    source_defer_look(s, s->looked_at != 0 ? now - s->looked_at : 0);
     for (uint16_t i = 0; i < s->ram.count; i++) {
         const struct vmm_ram *ram = &s->vmm->ram[i];
         for (size_t k = 0; k < ram->range_count; k++) {
@@ -57,23 +57,39 @@ void source_rate(struct source *s) {
     status_note(&s->status, &s->status.dirty_rate, (uint64_t)rate);
 }
 
+static void note_remaining(struct source *s) {
+    uint64_t dirty = ram_dirty_pages(&s->ram);
+    pthread_mutex_lock(&s->status.lock);
+    s->status.remaining = dirty * RAM_PAGE_SIZE;
+    pthread_mutex_unlock(&s->status.lock);
+}
+
+int source_skip_holes(struct source *s, struct error *err) {
+    for (size_t i = 0; i < s->ram.count; i++) {
+        if (ram_skip_holes(&s->ram.blocks[i], err) < 0) {
+            return -1;
+        }
+    }
+    note_remaining(s);
+    return 0;
+}
+
 int source_scan(struct source *s, struct error *err) {
     source_mark_rejections(s);
     if (look(s, err) < 0) {
         return -1;
     }
     source_rate(s);
-    s->pass.dirtied += ram_written_pages(&s->ram);
-    ram_take_written(&s->ram);
+    s->pass.dirtied += ram_take_written(&s->ram);
     if (removal_mark(&s->removal, &s->ram, err) < 0) {
         return -1;
     }
-    uint64_t dirty = ram_dirty_pages(&s->ram);
+    note_remaining(s);
     pthread_mutex_lock(&s->status.lock);
-    s->status.remaining = dirty * RAM_PAGE_SIZE;
     s->status.passes++;
     pthread_mutex_unlock(&s->status.lock);
     s->scanned_at = s->looked_at;
+    forecast_note_scan(&s->forecast, s->scanned_at);
     return 0;
 }
 

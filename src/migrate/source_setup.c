@@ -12,16 +12,9 @@
 
 #define CONNECT_TIMEOUT (10 * CLOCK_S)
 
-static int64_t param(struct source *s, enum param p) {
-    pthread_mutex_lock(&s->params_lock);
-    int64_t value = s->params.value[p];
-    pthread_mutex_unlock(&s->params_lock);
-    return value;
-}
-
 /* Waits until the receiver says something, so that a cancel counts meanwhile. */
 static int await_answer(struct source *s, struct conn *c, struct error *err) {
-    int64_t deadline = clock_now() + param(s, PARAM_LINK_TIMEOUT) * CLOCK_S;
+    int64_t deadline = clock_now() + source_param(s, PARAM_LINK_TIMEOUT) * CLOCK_S;
     struct pollfd p = { .fd = c->fd, .events = POLLIN };
     while (poll(&p, 1, 0) == 0) {
         if (source_poll(s, c->fd, deadline - clock_now(), err) < 0) {
@@ -37,7 +30,7 @@ static int await_answer(struct source *s, struct conn *c, struct error *err) {
 /* One connection of this migration: connected, greeted, under the link's watch. */
 static int open_connection(struct source *s, struct conn *c, const char *name, enum hello_role role, unsigned channel,
                            struct error *err) {
-    int64_t timeout = param(s, PARAM_LINK_TIMEOUT) * CLOCK_S;
+    int64_t timeout = source_param(s, PARAM_LINK_TIMEOUT) * CLOCK_S;
     int fd = address_connect(&s->config->to, CONNECT_TIMEOUT, err);
     if (fd < 0) {
         return -1;
@@ -46,7 +39,7 @@ static int open_connection(struct source *s, struct conn *c, const char *name, e
     conn_init(c, fd, name);
     struct hello hello = { .role = (uint8_t)role, .channel = (uint16_t)channel };
     memcpy(hello.session, s->session, SESSION_SIZE);
-    struct timeval patience = { .tv_sec = (time_t)param(s, PARAM_LINK_TIMEOUT) };
+    struct timeval patience = { .tv_sec = (time_t)source_param(s, PARAM_LINK_TIMEOUT) };
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     if (hello_send(c, &hello, err) < 0 || await_answer(s, c, err) < 0 || hello_receive(c, &hello, err) < 0) {
         conn_close(c);
@@ -73,7 +66,7 @@ int source_connect(struct source *s, struct error *err) {
     if (open_connection(s, &c, "control", ROLE_CONTROL, 0, err) < 0) {
         return -1;
     }
-    s->link = link_open(c.fd, param(s, PARAM_LINK_TIMEOUT) * CLOCK_S, err);
+    s->link = link_open(c.fd, source_param(s, PARAM_LINK_TIMEOUT) * CLOCK_S, err);
     return s->link != NULL ? 0 : -1;
 }
 
@@ -111,7 +104,7 @@ int source_inspect(struct source *s, struct error *err) {
 
 static int connect_channels(struct source *s, struct error *err) {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    unsigned want = (unsigned)param(s, PARAM_CHANNELS);
+    unsigned want = (unsigned)source_param(s, PARAM_CHANNELS);
     if (want == 0) {
         want = cpus < 1 ? 1 : cpus < 4 ? (unsigned)cpus : 4;
     }
@@ -147,7 +140,7 @@ static int open_ram(struct source *s, struct error *err) {
 }
 
 static int start_tracking(struct source *s, struct error *err) {
-    s->tracker = tracker_open(s->vmm->pid, (enum tracker_kind)param(s, PARAM_TRACKER), err);
+    s->tracker = tracker_open(s->vmm->pid, (enum tracker_kind)source_param(s, PARAM_TRACKER), err);
     if (s->tracker == NULL) {
         return -1;
     }
@@ -178,12 +171,12 @@ static int ask_destination(struct source *s, struct error *err) {
 
 static int open_sender(struct source *s, struct error *err) {
     source_plan_begin(s);
-    uint64_t digests = param(s, PARAM_PAGE_DIGESTS) ? s->plan.digest_bytes : 0;
+    uint64_t digests = source_param(s, PARAM_PAGE_DIGESTS) ? s->plan.digest_bytes : 0;
     if (ram_digests_open(&s->ram, digests, err) < 0) {
         return -1;
     }
     struct ram_send_config config = { .channels = s->channel_count,
-                                      .pages_per_batch = (unsigned)param(s, PARAM_PAGES_PER_BATCH),
+                                      .pages_per_batch = (unsigned)source_param(s, PARAM_PAGES_PER_BATCH),
                                       .max_threads = source_plan_most_threads(s),
                                       .conns = s->channels,
                                       .compression = &s->compression,

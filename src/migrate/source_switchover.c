@@ -27,9 +27,7 @@ static void note_time(struct source *s, int64_t *field, int64_t since) {
 }
 
 static void limit_silence(struct source *s, int64_t most) {
-    pthread_mutex_lock(&s->params_lock);
-    int64_t timeout = s->params.value[PARAM_LINK_TIMEOUT] * CLOCK_S;
-    pthread_mutex_unlock(&s->params_lock);
+    int64_t timeout = source_param(s, PARAM_LINK_TIMEOUT) * CLOCK_S;
     link_set_timeout(s->link, timeout < most ? timeout : most);
 }
 
@@ -168,9 +166,7 @@ int source_detach(struct source *s, struct error *err) {
     if (link_send(s->link, json_pack("{s:s}", "type", "bye"), &ignored) < 0) {
         log_debug("the destination has gone already: %s", ignored.desc);
     }
-    pthread_mutex_lock(&s->params_lock);
-    bool quit = s->params.value[PARAM_SOURCE_QUIT] != 0;
-    pthread_mutex_unlock(&s->params_lock);
+    bool quit = source_param(s, PARAM_SOURCE_QUIT) != 0;
     error_clear(&ignored);
     if (quit ? s->vmm->ops->quit(s->vmm, &ignored) < 0 : s->vmm->ops->undo(s->vmm, false, &ignored) < 0) {
         log_warning("the migration is complete, but the source's VMM was not left as it was: %s", ignored.desc);

@@ -7,7 +7,7 @@
 #define GODWIT_MIGRATE_STATUS_H
 
 #include "base/error.h"
-#include "migrate/plan.h"
+#include "policy/plan.h"
 #include "ram/counters.h"
 
 #include <jansson.h>

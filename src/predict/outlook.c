@@ -9,7 +9,7 @@
  * idle now some will not be, for the guest pays for being tracked, and its writes for being sent. */
 static const struct variant {
     double offset, link, cpus; /* parts of the trace, of the link's rate, of the CPUs */
-} variants[] = { { 0, 1, 0.8 }, { 0.5, 1, 1 }, { 0.25, 0.92, 0.6 }, { 0.75, 1.05, 1 }, { 0.9, 0.95, 0.7 } };
+} variants[] = { { 0, 1, 0.7 }, { 0.5, 1, 0.85 }, { 0.25, 0.92, 0.55 }, { 0.75, 1.05, 1 }, { 0.9, 0.95, 0.65 } };
 
 #define VARIANTS (sizeof(variants) / sizeof(variants[0]))
 

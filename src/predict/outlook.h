@@ -8,7 +8,7 @@
 #define GODWIT_PREDICT_OUTLOOK_H
 
 #include "base/error.h"
-#include "migrate/converge.h"
+#include "policy/converge.h"
 #include "predict/simulate.h"
 
 #include <stdbool.h>

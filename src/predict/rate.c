@@ -57,7 +57,7 @@ static int take_result(struct conn *c, struct rate *rate, struct error *err) {
     if (conn_read(c, in, sizeof(in), err) < 0) {
         return error_prefix(err, "the receiver did not say what it measured: ");
     }
-    double bytes = measured_decode(in, &m) < 0 ? 0 : (double)m.bytes * 1e9 / (double)m.time;
+    double bytes = measured_decode(in, &m) < 0 ? 0 : measured_rate(&m);
     if (!(bytes >= LEAST_RATE && bytes <= MOST_RATE)) {
         return error_set(err, ERROR_PEER, "the receiver measured nothing: is another migration under way there?");
     }

@@ -10,7 +10,8 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "migrate/forecast.h"
+#include "policy/cadence.h"
+#include "policy/forecast.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,13 +20,6 @@
 #define TICK (5 * CLOCK_MS)
 #define LONGEST_TICK (50 * CLOCK_MS)
 #define TICK_PART 100
-/* As the engine has them: source_converge.c, source_ram.c. */
-#define SAMPLE_INTERVAL (50 * CLOCK_MS)
-#define WATCH_INTERVAL (250 * CLOCK_MS)
-#define PASS_INTERVAL (20 * CLOCK_MS)
-#define SCAN_SHARE 20
-#define STOP_TIME (10 * CLOCK_MS)
-#define LARGE_PASS 8192 /* pages: behind one that is as large the destination is waited for */
 #define PAGE 4096.0
 
 enum { HAS = 1, OFTEN = 2, CACHED = 4 }; /* the destination has it; sent more than once; the cache has it too */
@@ -127,6 +121,9 @@ static double copy_page(struct sim *s, uint32_t i) {
     } else {
         s->sent.pages += (uint64_t)(scale + 0.5);
     }
+    if (cost == &s->guest->look) {
+        s->sent.unchanged += (uint64_t)(scale + 0.5);
+    }
     if (cost == &s->guest->again) {
         enter_cache(s, p, i);
     }
@@ -160,19 +157,22 @@ static uint64_t bytes_of(const struct sim *s, uint32_t pages) {
     return (uint64_t)((double)pages * s->guest->trace->scale * PAGE);
 }
 
+/* Percent that the guest is held back by when it is to hear of the stop. */
+static unsigned eased(const struct sim *s) {
+    return s->throttle < FORECAST_EASED ? s->throttle : FORECAST_EASED;
+}
+
 /* As source_converge.c measures. */
 static void decide(struct sim *s, bool pass_ended, bool sampled) {
     const struct forecast *f = &s->forecast;
-    double by_cpu = f->page_ns > 0 ? f->ratio * PAGE * 1e9 / f->page_ns : 0;
-    double rate = by_cpu > 0 && (by_cpu < f->wire_rate || f->wire_rate <= 0) ? by_cpu : f->wire_rate;
     int64_t interval = s->now - s->looked_at;
     struct converge_input in = {
         .now = s->now,
         .started = 0,
         .ram = s->guest->ram,
         .remaining = bytes_of(s, s->dirty_left + (pass_ended ? 0 : s->written_count)),
-        .wire_rate = rate > 0 ? rate : 12.5e6,
-        .ratio = f->ratio,
+        .wire_rate = forecast_rate(f),
+        .ratio = forecast_ratio(f),
         .dirty_rate = sampled && interval > 0 ? (double)bytes_of(s, s->look_pages) * 1e9 / (double)interval : -1,
         .dirty_interval = interval,
         .pass = s->pass,
@@ -185,7 +185,8 @@ static void decide(struct sim *s, bool pass_ended, bool sampled) {
         .overhead = forecast_overhead(f),
     };
     if (pass_ended && in.dirty_rate > 0) {
-        in.remaining += (uint64_t)(in.dirty_rate * (double)STOP_TIME / 1e9);
+        double freely = in.dirty_rate * 100 / (double)(100 - s->throttle);
+        in.remaining += (uint64_t)forecast_growth(f, freely, eased(s));
     }
     converge_step(&s->setting->converge, &in, &s->state, &s->decision);
     s->decided_at = s->now;
@@ -203,8 +204,7 @@ static void begin_look(struct sim *s) {
 
 static void decide_within(struct sim *s) {
     bool samples = s->setting->converge.policy == CONVERGE_RATE && s->setting->can_throttle && s->pass > 1;
-    int64_t least = SCAN_SHARE * s->setting->scan;
-    int64_t interval = !samples ? WATCH_INTERVAL : least > SAMPLE_INTERVAL ? least : SAMPLE_INTERVAL;
+    int64_t interval = cadence_interval(samples, s->setting->scan);
     int64_t since = s->looked_at > s->decided_at ? s->looked_at : s->decided_at;
     if (s->now - since < interval) {
         return;
@@ -224,6 +224,7 @@ static void scan(struct sim *s) {
     s->dirty_left = (uint32_t)bits_count(s->dirty, s->count);
     s->written_count = 0;
     s->scanned_at = s->now;
+    forecast_note_scan(&s->forecast, s->now);
 }
 
 static void begin_pass(struct sim *s) {
@@ -248,6 +249,10 @@ static bool goes_on(const struct sim *s) {
     return s->decision.action == CONVERGE_GO_ON && s->now < s->setting->most;
 }
 
+static bool given_up(const struct sim *s) {
+    return s->decision.action == CONVERGE_GIVE_UP || s->now >= s->setting->most;
+}
+
 static int64_t tick_of(const struct sim *s) {
     int64_t tick = (s->now - s->pass_at) / TICK_PART;
     return tick < TICK ? TICK : tick < LONGEST_TICK ? tick : LONGEST_TICK;
@@ -256,7 +261,7 @@ static int64_t tick_of(const struct sim *s) {
 static void run_pass(struct sim *s) {
     bool copied = false;
     begin_pass(s);
-    while (!copied && goes_on(s)) {
+    while (!copied && !given_up(s)) { /* an end that is decided within a pass is at that pass's end */
         int64_t tick = tick_of(s);
         run_guest(s, tick);
         copied = copy_pages(s, tick);
@@ -277,7 +282,8 @@ static void look_and_decide(struct sim *s) {
 static void stop(struct sim *s) {
     int64_t overhead = forecast_overhead(&s->forecast);
     double ns = 0;
-    run_guest(s, STOP_TIME);
+    s->throttle = eased(s);
+    run_guest(s, forecast_stop(&s->forecast, s->throttle));
     scan(s);
     s->result->remaining = (double)bytes_of(s, s->dirty_left);
     begin_pass(s);
@@ -299,7 +305,7 @@ static void migrate(struct sim *s) {
     while (goes_on(s)) {
         run_pass(s);
         placed = placed && s->pass_pages * s->guest->trace->scale < LARGE_PASS;
-        while (goes_on(s)) {
+        while (!given_up(s)) {
             look_and_decide(s);
             bool ends = s->decision.action == CONVERGE_STOP || s->decision.action == CONVERGE_FORCE;
             if (!ends || placed) {

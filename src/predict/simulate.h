@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A migration in a model: a guest of which a trace is known, a link, and the engine's own decisions
- * (migrate/converge.h) and forecasts (migrate/forecast.h). A pure function, tested on invented traces.
+ * (policy/converge.h) and forecasts (policy/forecast.h). A pure function, tested on invented traces.
  *
  * Pages of the trace's sample are followed one by one: when each was written, when it was copied, whether the
  * destination has it. So a page that was written before the pass got to it costs the next pass a look and no bytes
@@ -11,7 +11,7 @@
 #define GODWIT_PREDICT_SIMULATE_H
 
 #include "base/error.h"
-#include "migrate/converge.h"
+#include "policy/converge.h"
 #include "predict/trace.h"
 
 #include <stdbool.h>

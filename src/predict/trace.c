@@ -2,6 +2,7 @@
 #include "predict/trace.h"
 
 #include "base/bits.h"
+#include "predict/xorshift.h"
 
 #include <stdlib.h>
 
@@ -44,12 +45,9 @@ uint64_t *trace_add(struct trace *t, int64_t time, struct error *err) {
     return written;
 }
 
-/* xorshift: the draw is the same for a scan each time. */
+/* The draw is the same for a scan each time. */
 static uint32_t draw(uint64_t *state, uint32_t below) {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return (uint32_t)((*state >> 32) * below >> 32);
+    return (uint32_t)((xorshift(state) >> 32) * below >> 32);
 }
 
 static void enter(struct trace_replay *r, uint32_t scan) {

@@ -14,7 +14,10 @@
 #include "base/log.h"
 #include "codec/delta.h"
 #include "host/load.h"
-#include "migrate/forecast.h"
+#include "migrate/plan_params.h"
+#include "policy/cadence.h"
+#include "policy/forecast.h"
+#include "predict/xorshift.h"
 #include "ram/batch.h"
 #include "ram/block.h"
 #include "ram/digest.h"
@@ -27,14 +30,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SCAN_INTERVAL (50 * CLOCK_MS)
 #define SHORT_INTERVAL (10 * CLOCK_MS)
 /* Of so many intervals so many are looked at closely. */
 #define CYCLE 10
 #define CLOSE 2
-#define SCANS_A_SECOND ((CYCLE - CLOSE + CLOSE * SCAN_INTERVAL / SHORT_INTERVAL) * CLOCK_S / (CYCLE * SCAN_INTERVAL))
+#define SCANS_A_SECOND                                                                                                 \
+    ((CYCLE - CLOSE + CLOSE * SAMPLE_INTERVAL / SHORT_INTERVAL) * CLOCK_S / (CYCLE * SAMPLE_INTERVAL))
 #define TRACE_BYTES (64ll << 20) /* of bitmaps; who watches for long looks at fewer pages */
-#define SCAN_SHARE 20            /* scanning takes no more than this part of the time */
+#define ANSWERS 5
 #define COPIES 8192u
 #define READ_PAGES 128u /* that are read at one place for the codecs */
 #define READ_PLACES 96u
@@ -73,10 +76,7 @@ static int draw_sample(struct watching *s, struct error *err) {
     }
     uint64_t state = UINT64_C(88172645463325252);
     for (uint32_t i = 0; i < n; i++) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        double part = (double)(state >> 11) / 0x1p53;
+        double part = (double)(xorshift(&state) >> 11) / 0x1p53;
         uint64_t page = (uint64_t)(((double)i + part) * scale);
         s->pages[i] = n == s->total ? i : page < s->total ? page : s->total - 1;
     }
@@ -173,6 +173,21 @@ static int attach(struct watching *s, struct error *err) {
     return rc;
 }
 
+/* How long it takes the VMM to answer says how long it takes for what it does at a switchover (policy/forecast.h). A
+ * drain would tell better, but is not for who only looks. */
+static int time_answer(struct watching *s, struct error *err) {
+    const struct vmm_ops *ops = s->config->vmm->ops;
+    for (unsigned i = 0; i < ANSWERS; i++) {
+        bool running;
+        int64_t begin = clock_now();
+        if (ops->guest_running(s->config->vmm, &running, err) < 0) {
+            return -1;
+        }
+        forecast_note_least(&s->w->answer, clock_now() - begin);
+    }
+    return 0;
+}
+
 /* ---- reading ---- */
 
 static struct ram_block *block_of(struct watching *s, uint64_t *page) {
@@ -243,8 +258,8 @@ static int watch(struct watching *s, struct error *err) {
     }
     int64_t begun = clock_now(), end = begun + s->config->time, last = s->scanned_at;
     do {
-        int64_t slot = (clock_now() - begun) / SCAN_INTERVAL;
-        int64_t interval = slot % CYCLE < CLOSE ? SHORT_INTERVAL : SCAN_INTERVAL, least = SCAN_SHARE * s->w->scan;
+        int64_t slot = (clock_now() - begun) / SAMPLE_INTERVAL;
+        int64_t interval = slot % CYCLE < CLOSE ? SHORT_INTERVAL : SAMPLE_INTERVAL, least = SCAN_SHARE * s->w->scan;
         tell(s, begun);
         if (wait_until(s, last + (interval > least ? interval : least), err) < 0) {
             return -1;
@@ -376,33 +391,21 @@ static int try_memory(struct watching *s, struct error *err) {
     return rc;
 }
 
-static int64_t or_zero(int64_t value) {
-    return value == PARAM_AUTO ? 0 : value;
-}
-
 /* What a migration would plan with, by what the host did meanwhile. */
 static void make_plan(struct watching *s) {
-    const int64_t *value = s->config->params->value;
     struct host_load load;
     host_load_sample(s->meter, clock_now(), clock_cpu(), &load);
-    struct plan_input in = {
-        .now = clock_now(),
-        .cpus = load.cpus,
-        .cpu_idle = load.cpu_idle,
-        .cpu_own = load.cpu_own,
-        .cpu_pressure = HOST_UNKNOWN,
-        .memory_pressure = load.memory_pressure,
-        .memory_available = load.memory_available,
-        .cpu_budget = (unsigned)or_zero(value[PARAM_CPU_BUDGET]),
-        .memory_budget = (uint64_t)or_zero(value[PARAM_MEMORY_BUDGET]),
-        .compress_threads = value[PARAM_COMPRESS_THREADS] == PARAM_AUTO ? PLAN_AUTO : value[PARAM_COMPRESS_THREADS],
-        .decompress_threads = PLAN_AUTO,
-        .delta_cache = value[PARAM_XBZRLE_CACHE_SIZE] == PARAM_AUTO ? PLAN_DELTA_AUTO : value[PARAM_XBZRLE_CACHE_SIZE],
-        .guest_bytes = s->w->ram,
-        .channels = 2, /* as many as make no difference here */
-        .pages_per_batch = (unsigned)value[PARAM_PAGES_PER_BATCH],
-        .link_bound = true,
-    };
+    struct plan_input in = plan_params(s->config->params);
+    in.now = clock_now();
+    in.cpus = load.cpus;
+    in.cpu_idle = load.cpu_idle;
+    in.cpu_own = load.cpu_own;
+    in.cpu_pressure = HOST_UNKNOWN;
+    in.memory_pressure = load.memory_pressure;
+    in.memory_available = load.memory_available;
+    in.guest_bytes = s->w->ram;
+    in.channels = 2; /* as many as make no difference here */
+    in.link_bound = true;
     plan_make(&in, NULL, &s->w->plan);
     s->w->budget = in.cpu_budget / 100.0;
 }
@@ -436,7 +439,7 @@ int watch_guest(const struct watch_config *config, struct watch *w, struct error
     struct watching s = { .config = config, .w = w };
     int rc = begin(&s, err);
     if (rc == 0) {
-        rc = attach(&s, err) < 0 || copy_some(&s, err) < 0 || watch(&s, err) < 0 ? -1 : 0;
+        rc = time_answer(&s, err) < 0 || attach(&s, err) < 0 || copy_some(&s, err) < 0 || watch(&s, err) < 0 ? -1 : 0;
     }
     if (config->progress) {
         log_progress("");

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "migrate/params.h"
-#include "migrate/plan.h"
+#include "policy/plan.h"
 #include "predict/content.h"
 #include "predict/trace.h"
 #include "vmm/vmm.h"
@@ -31,6 +31,7 @@ struct watch {
     double gather_ns;                        /* CPU time to read a byte, look for zeros and make digests */
     double dirty_rate;                       /* bytes/s, each page once in 50 ms or so */
     int64_t attach, scan;                    /* ns that it took to attach, and a scan does */
+    int64_t answer;                          /* ns that the VMM takes to answer */
     bool can_throttle;
     double budget;    /* CPUs, as cpu-budget has it; 0: none */
     struct plan plan; /* what this host has for a migration now */

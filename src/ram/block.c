@@ -103,22 +103,17 @@ uint64_t ram_dirty_pages(const struct ram *ram) {
     return n;
 }
 
-uint64_t ram_written_pages(const struct ram *ram) {
-    uint64_t n = 0;
-    for (uint16_t i = 0; i < ram->count; i++) {
-        n += bits_count(ram->blocks[i].written, ram->blocks[i].pages);
-    }
-    return n;
-}
-
-void ram_take_written(struct ram *ram) {
+uint64_t ram_take_written(struct ram *ram) {
+    uint64_t pages = 0;
     for (uint16_t i = 0; i < ram->count; i++) {
         struct ram_block *b = &ram->blocks[i];
         for (size_t word = 0; word < bits_words(b->pages); word++) {
+            pages += (uint64_t)__builtin_popcountll(b->written[word]);
             b->dirty[word] |= b->written[word];
             b->written[word] = 0;
         }
     }
+    return pages;
 }
 
 uint64_t ram_allocated(const struct ram *ram) {

@@ -62,9 +62,8 @@ void ram_free(struct ram *ram);
 
 uint64_t ram_pages(const struct ram *ram);
 uint64_t ram_dirty_pages(const struct ram *ram);
-uint64_t ram_written_pages(const struct ram *ram);
-/* Source, between passes: what was found written is dirty. */
-void ram_take_written(struct ram *ram);
+/* Source, between passes: what was found written is dirty. Returns how many pages were. */
+uint64_t ram_take_written(struct ram *ram);
 /* Bytes of the host's memory that the files have allocated now. */
 uint64_t ram_allocated(const struct ram *ram);
 

@@ -9,7 +9,7 @@
  *                  (gather + encode(c) + ratio(c) * write) / cpus,
  *                  (place + decode(c) + ratio(c) * read) / threads of the destination )
  *
- * all measured while running, on either side. `cpus` is what the plan allows (migrate/plan.h), and no more than what
+ * all measured while running, on either side. `cpus` is what the plan allows (policy/plan.h), and no more than what
  * the threads really get: how much longer their work takes by the clock than in CPU time tells. The choices form a
  * ladder from "none" to slow and strong. Next to the rung in use its neighbours are tried now and then: the same batch
  * is compressed both ways, so that what is compared is the codecs and not the batches. On top of the time comes a small

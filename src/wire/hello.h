@@ -58,6 +58,10 @@ struct measured {
     int64_t time;   /* in so many ns; both at least 1 */
 };
 
+/* bytes/s. */
+static inline double measured_rate(const struct measured *m) {
+    return (double)m->bytes * 1e9 / (double)m->time;
+}
 void measured_encode(const struct measured *m, uint8_t out[MEASURED_SIZE]);
 /* 0, or -1 when these bytes are none. */
 int measured_decode(const uint8_t in[MEASURED_SIZE], struct measured *m);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whoever connects to the port is refused in one line, and the receiver keeps waiting for the one it serves."""
+import contextlib
 import errno
 import socket
 import struct
@@ -59,6 +60,22 @@ def connect(migration_or_port):
     return socket.create_connection(("127.0.0.1", migration_or_port), timeout=10)
 
 
+@contextlib.contextmanager
+def waiting(there):
+    """(a receiver that listens, its port)"""
+    port = next(gw._ports)
+    with gw.Engine("receive", "--qmp", there.qmp_path, "--listen", f"tcp:127.0.0.1:{port}") as receive:
+        receive.wait_listening(port)
+        yield receive, port
+
+
+def serves(source, receive, port):
+    """The migration that comes now gets through."""
+    with gw.Engine("send", "--qmp", source.qmp_path, "--to", f"tcp:127.0.0.1:{port}") as send:
+        assert send.wait().code == 0
+    assert receive.wait().code == 0
+
+
 def refusals(receive):
     return [e["why"] for e in receive.events() if e["event"] == "refused"]
 
@@ -90,9 +107,7 @@ def test_visitors_are_refused_and_the_migration_works(make_stunt, engine):
 
 def test_a_silent_client_is_sent_away(make_stunt, engine):
     there = make_stunt.destination(make_stunt(name="src", memory=32 * MIB))
-    port = next(gw._ports)
-    with gw.Engine("receive", "--qmp", there.qmp_path, "--listen", f"tcp:127.0.0.1:{port}") as receive:
-        receive.wait_listening(port)
+    with waiting(there) as (receive, port):
         with connect(port):
             assert "no hello within" in receive.wait_event(event="refused", timeout=15)["why"]
         with connect(port) as one:
@@ -124,10 +139,7 @@ def test_a_second_source_is_told_to_go(make_stunt, engine):
 def test_measuring_is_bounded(make_stunt, engine):
     """One at a time; those who leave, drip or never end are sent away, and a migration comes before them."""
     source = make_stunt(name="src", memory=32 * MIB)
-    there = make_stunt.destination(source)
-    port = next(gw._ports)
-    with gw.Engine("receive", "--qmp", there.qmp_path, "--listen", f"tcp:127.0.0.1:{port}") as receive:
-        receive.wait_listening(port)
+    with waiting(make_stunt.destination(source)) as (receive, port):
         with connect(port) as one:
             one.sendall(hello(role=4))
             assert answer(one) == 0
@@ -142,25 +154,18 @@ def test_measuring_is_bounded(make_stunt, engine):
         with connect(port) as silent:
             silent.sendall(hello(role=4) + bytes(1000))
             assert answer(silent) == 0
-            with gw.Engine("send", "--qmp", source.qmp_path, "--to", f"tcp:127.0.0.1:{port}") as send:
-                assert send.wait().code == 0
-        assert receive.wait().code == 0
+            serves(source, receive, port)
 
 
 def test_flood_of_silent_clients(make_stunt, engine):
     """More silent clients than there is room for: still the migration gets through once they are sent away."""
     source = make_stunt(name="src", memory=32 * MIB)
-    there = make_stunt.destination(source)
-    port = next(gw._ports)
-    with gw.Engine("receive", "--qmp", there.qmp_path, "--listen", f"tcp:127.0.0.1:{port}") as receive:
-        receive.wait_listening(port)
+    with waiting(make_stunt.destination(source)) as (receive, port):
         crowd = [connect(port) for _ in range(40)]
         assert "too many" in receive.wait_event(event="refused")["why"]
         for client in crowd:
             client.close()
-        with gw.Engine("send", "--qmp", source.qmp_path, "--to", f"tcp:127.0.0.1:{port}") as send:
-            assert send.wait().code == 0
-        assert receive.wait().code == 0
+        serves(source, receive, port)
 
 
 def test_not_godwit_at_the_other_end(make_stunt, engine):

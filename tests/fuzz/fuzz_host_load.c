@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the kernel, or a container's runtime in its place, writes about the host's load (host/parse.h). */
+#include "base/text.h"
 #include "fuzz.h"
 #include "host/parse.h"
 
@@ -10,7 +11,7 @@ static void check_numbers(const char *text) {
     uint64_t value;
     double cpus = 0;
     struct host_pressure p;
-    if (parse_number(&at, &value)) {
+    if (text_number(&at, &value)) {
         MUST(at > text);
     }
     parse_amount(text, &value);

@@ -2,7 +2,7 @@
 #include "guest_model.h"
 
 #include "base/clock.h"
-#include "migrate/converge_json.h"
+#include "policy/converge_json.h"
 
 #include <math.h>
 

@@ -7,7 +7,7 @@
 #ifndef GODWIT_TESTS_UNIT_GUEST_MODEL_H
 #define GODWIT_TESTS_UNIT_GUEST_MODEL_H
 
-#include "migrate/converge.h"
+#include "policy/converge.h"
 
 #include <stdio.h>
 

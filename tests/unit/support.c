@@ -8,6 +8,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 void expect_error(struct error *err, enum error_class class, const char *text, const char *what) {
@@ -149,4 +150,18 @@ int scratch_teardown(void **state) {
     int rc = rmdir(*state);
     free(*state);
     return rc;
+}
+
+void put_file(const char *root, const char *path, const char *text) {
+    char name[512];
+    snprintf(name, sizeof(name), "%s%s", root, path);
+    for (char *slash = strchr(name + strlen(root) + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        mkdir(name, 0700);
+        *slash = '/';
+    }
+    FILE *file = fopen(name, "we");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
 }

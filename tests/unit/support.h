@@ -47,6 +47,9 @@ void random_text(uint64_t *state, uint8_t *to, size_t size);
 /* Connected stream sockets; `buffer` bytes of kernel buffer in each direction, as near as the kernel does it, or 0. */
 void socket_pair(int ends[2], int buffer);
 
+/* Writes root/path with the folders on the way. In place: descriptors that are open see the new text. */
+void put_file(const char *root, const char *path, const char *text);
+
 /* A nameless file of `size` bytes on tmpfs, all hole. */
 int tmpfs_file(uint64_t size);
 

@@ -238,8 +238,9 @@ static void a_card_that_comes_back_is_used_again(void **state) {
     card_stop(&card);
 }
 
-/* Ratios of bytes done over the same stretch of time: neither load nor sanitizers of this machine change them. */
-#define RATE "--rate 16000000 --depth 4 --instances 8"
+/* Ratios of bytes done over the same stretch of time. A card so slow that three jobs keep it busy for 48 ms: who is not
+ * given a CPU for a moment still has work queued, so that neither load nor sanitizers change what is measured. */
+#define RATE "--rate 2000000 --depth 4 --instances 8"
 
 static void the_card_is_shared_by_migration_not_by_queue(void **state) {
     static struct pump wide, narrow;
@@ -250,7 +251,7 @@ static void the_card_is_shared_by_migration_not_by_queue(void **state) {
     pump_start(&narrow, b, 3, 32768);
     WAIT_FOR(atomic_load(&narrow.bytes) > 0 && atomic_load(&wide.bytes) > 0);
     uint64_t wide_before = atomic_load(&wide.bytes), narrow_before = atomic_load(&narrow.bytes);
-    WAIT_FOR(atomic_load(&wide.bytes) + atomic_load(&narrow.bytes) - wide_before - narrow_before > 500 * 32768);
+    WAIT_FOR(atomic_load(&wide.bytes) + atomic_load(&narrow.bytes) - wide_before - narrow_before > 160 * 32768);
     double w = (double)(atomic_load(&wide.bytes) - wide_before);
     double n = (double)(atomic_load(&narrow.bytes) - narrow_before);
     pump_stop(&wide);
@@ -275,7 +276,7 @@ static void two_devices_do_twice_as_much(void **state) {
     pump_start(&one, b, 4, 65536);
     WAIT_FOR(atomic_load(&two.bytes) > 0 && atomic_load(&one.bytes) > 0);
     uint64_t two_before = atomic_load(&two.bytes), one_before = atomic_load(&one.bytes);
-    WAIT_FOR(atomic_load(&one.bytes) - one_before > 150 * 65536);
+    WAIT_FOR(atomic_load(&one.bytes) - one_before > 50 * 65536);
     double t = (double)(atomic_load(&two.bytes) - two_before), o = (double)(atomic_load(&one.bytes) - one_before);
     pump_stop(&two);
     pump_stop(&one);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What all policies have in common, and each of them step by step, on invented samples. */
-#include "migrate/converge.h"
+#include "policy/converge.h"
 #include "support.h"
 
 #include <math.h>
@@ -341,15 +341,23 @@ static void staged_below_ten_percent_for_three_seconds_at_most(void **state) {
     assert_true(r.d.offer_force && r.in.now - since >= 3 * CLOCK_S);
 }
 
-/* A guest that writes `rate` MiB/s to 512 MiB, after pass 1 and as long as it is looked whether what remains falls. */
+/* `count` samples in each of which it runs. */
+static void runs(struct drive *r, int count, double rate) {
+    for (int i = 0; i < count; i++) {
+        sample(r, 50, rate);
+        assert_int_equal(r->d.throttle, 0);
+    }
+}
+
+/* A guest that writes `rate` MiB/s to 512 MiB, after pass 1, which has to be made anyhow, and pass 2, which shows what
+ * sending again costs, and as long as it is looked whether what remains falls. */
 static struct drive hard_guest(unsigned max, double rate) {
     struct drive r = drive_begin(CONVERGE_RATE);
     r.config.max = max;
-    for (int i = 0; i < 20; i++) {
-        sample(&r, 50, rate);
-        assert_int_equal(r.d.throttle, 0); /* pass 1 has to be made anyhow */
-    }
+    runs(&r, 20, rate);
     pass(&r, 2048, 512);
+    runs(&r, 20, rate);
+    pass(&r, 512, 512);
     for (int i = 0; i < 4; i++) {
         assert_int_equal(r.d.throttle, 0);
         sample(&r, 50, rate);
@@ -406,6 +414,19 @@ static void rate_lets_go_when_the_guest_calms_down(void **state) {
     assert_int_equal(r.d.throttle, 99); /* the next burst */
 }
 
+/* Pass 2 costs the guest nothing, but time: where there is none it is held back at once. */
+static void rate_learns_only_while_there_is_time(void **state) {
+    (void)state;
+    struct drive r = drive_begin(CONVERGE_RATE);
+    r.config.completion_timeout = 40 * CLOCK_S; /* pass 1 takes half of it, pass 2 a quarter */
+    runs(&r, 20, 1500);
+    pass(&r, 2048, 1024);
+    for (int i = 0; i < 6; i++) {
+        sample(&r, 50, 1500);
+    }
+    assert_int_equal(r.d.throttle, 99);
+}
+
 static void rate_leaves_passes_that_shrink(void **state) {
     (void)state;
     struct drive r = drive_begin(CONVERGE_RATE);
@@ -425,10 +446,10 @@ static void rate_leaves_passes_that_shrink(void **state) {
 static void rate_waits_while_what_remains_falls(void **state) {
     (void)state;
     struct drive r = drive_begin(CONVERGE_RATE);
-    for (int i = 0; i < 20; i++) {
-        sample(&r, 50, 200);
-    }
+    runs(&r, 20, 200);
     pass(&r, 2048, 1000);
+    runs(&r, 20, 200);
+    pass(&r, 1000, 1000);
     for (int i = 0; i < 20; i++) {
         r.in.remaining -= 4 * MIB; /* 80 of the link's 100 MiB/s */
         sample(&r, 50, 200);
@@ -531,6 +552,7 @@ int main(void) {
         cmocka_unit_test(rate_holds_what_the_link_cannot_follow),
         cmocka_unit_test(rate_corrects_by_what_it_measures),
         cmocka_unit_test(rate_lets_go_when_the_guest_calms_down),
+        cmocka_unit_test(rate_learns_only_while_there_is_time),
         cmocka_unit_test(rate_leaves_passes_that_shrink),
         cmocka_unit_test(rate_waits_while_what_remains_falls),
         cmocka_unit_test(rate_waits_for_a_long_lull),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Samples as events, there and back, and events of whole migrations put through converge_step() again. The argument is
  * the folder of the traces. */
-#include "migrate/converge_json.h"
+#include "policy/converge_json.h"
 #include "support.h"
 
 #include <math.h>

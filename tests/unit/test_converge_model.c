@@ -4,7 +4,7 @@
  * prints one as events, with a sample every MS (0: at the ends of passes), as those in traces/ were made.
  */
 #include "guest_model.h"
-#include "migrate/converge_json.h"
+#include "policy/converge_json.h"
 #include "support.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the passes of a migration teach about the next one: on invented passes. */
 #include "base/clock.h"
-#include "migrate/forecast.h"
+#include "policy/forecast.h"
 #include "support.h"
 
 #define MIB (1024 * 1024)
@@ -91,6 +91,37 @@ static void test_tiny_passes(void **state) {
     assert_int_equal(forecast_overhead(&f), overhead + 20 * CLOCK_MS);
 }
 
+/* Half of the pages of a long pass had not changed. Behind a short one, and a wait, all have. */
+static void test_what_did_not_change(void **state) {
+    (void)state;
+    struct forecast f;
+    forecast_init(&f);
+    forecast_note_scan(&f, CLOCK_S);
+    forecast_note_pass(&f, &(struct forecast_pass){ PAGES(400 * MIB), 400 * MIB, 400 * MIB, 4 * CLOCK_S, true });
+    forecast_note_scan(&f, 5 * CLOCK_S);
+    forecast_note_pass(&f, &(struct forecast_pass){ PAGES(200 * MIB), 100 * MIB, 100 * MIB, CLOCK_S, true,
+                                                    .unchanged = PAGES(100 * MIB) });
+    forecast_note_scan(&f, 6 * CLOCK_S); /* as before: half of it is still to be sent */
+    assert_near(forecast_ratio(&f), 0.5, 0.01);
+    assert_near((double)forecast_sending(&f, PAGES(100 * MIB), 0), 0.6e9, 0.15);
+    forecast_note_scan(&f, 15 * CLOCK_S); /* nothing was copied for nine seconds */
+    assert_near(forecast_ratio(&f), 0.95, 0.01);
+}
+
+/* That the guest writes what is there already has nothing to do with time. */
+static void test_what_never_changes(void **state) {
+    (void)state;
+    struct forecast f;
+    forecast_init(&f);
+    forecast_note_scan(&f, CLOCK_S);
+    forecast_note_pass(&f, &(struct forecast_pass){ PAGES(400 * MIB), 400 * MIB, 400 * MIB, CLOCK_S, true });
+    forecast_note_scan(&f, 11 * CLOCK_S); /* a tenth of the time was copying */
+    forecast_note_pass(&f, &(struct forecast_pass){ PAGES(200 * MIB), 20 * MIB, 20 * MIB, CLOCK_S, true,
+                                                    .unchanged = PAGES(180 * MIB) });
+    forecast_note_scan(&f, 111 * CLOCK_S);
+    assert_near(forecast_ratio(&f), 0.2, 0.1);
+}
+
 /* How long the VMM takes to answer says how long it will take to hand over; a disk that is slow to drain does not. */
 static void test_a_slow_vmm(void **state) {
     (void)state;
@@ -114,6 +145,8 @@ int main(void) {
         cmocka_unit_test(test_by_the_cpu),
         cmocka_unit_test(test_a_link_that_slows_down),
         cmocka_unit_test(test_tiny_passes),
+        cmocka_unit_test(test_what_did_not_change),
+        cmocka_unit_test(test_what_never_changes),
         cmocka_unit_test(test_a_slow_vmm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

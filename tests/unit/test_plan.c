@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The plan is a pure function: hosts, loads and clocks are invented. */
-#include "migrate/plan.h"
+#include "policy/plan.h"
 #include "support.h"
 
 #include <math.h>
@@ -359,6 +359,22 @@ static void a_real_change_is_followed(void **state) {
     assert_string_equal(p.reason, "less memory is available");
 }
 
+/* A migration on a fast link is over before a guess would have been corrected step by step. */
+static void the_first_measure_replaces_the_guess(void **state) {
+    (void)state;
+    struct plan_input in = host();
+    in.cpu_idle = in.cpu_own = -1; /* not known */
+    struct plan p = first_plan(&in);
+    assert_true(fabs(p.cpu_share - 1) < 0.01);
+    in.cpu_own = 0.5;
+    in.cpu_idle = 5.5;
+    settle(&in, &p, 1);
+    assert_true(fabs(p.cpu_share - 6) < 0.01 && p.compress_threads == 6);
+    in.cpu_idle = 7.5; /* and the second one is smoothed as ever */
+    settle(&in, &p, 1);
+    assert_true(p.cpu_share < 6.5);
+}
+
 static void whatever_is_measured_the_promises_hold(void **state) {
     (void)state;
     uint64_t seed = 77;
@@ -402,6 +418,7 @@ int main(void) {
         cmocka_unit_test(monotone_in_idle_cpus),
         cmocka_unit_test(a_noisy_host_does_not_make_the_plan_flap),
         cmocka_unit_test(a_real_change_is_followed),
+        cmocka_unit_test(the_first_measure_replaces_the_guess),
         cmocka_unit_test(whatever_is_measured_the_promises_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

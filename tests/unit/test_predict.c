@@ -228,6 +228,22 @@ static void test_completion_timeout(void **state) {
     trace_free(&t);
 }
 
+/* As the engine does it: the rest of the pass goes while the guest runs. */
+static void test_force_waits_for_the_end_of_the_pass(void **state) {
+    (void)state;
+    struct trace t;
+    invent(&t, 20, 0, 1);
+    struct sim_guest guest = guest_of(&t);
+    struct sim_setting setting = setting_of(CONVERGE_NONE);
+    setting.converge.completion_timeout = 300 * CLOCK_MS;
+    setting.converge.timeout_action = CONVERGE_TIMEOUT_FORCE;
+    struct sim_result r = run(&guest, &setting);
+    assert_true(r.ends);
+    assert_near((double)r.total / 1e9, PAGES * PAGE / RATE, 0.15);
+    assert_true(r.downtime < 100 * CLOCK_MS);
+    trace_free(&t);
+}
+
 static void test_given_up_after_most(void **state) {
     (void)state;
     struct trace t = hot_trace();
@@ -443,6 +459,7 @@ int main(void) {
         cmocka_unit_test(test_throttles_end),
         cmocka_unit_test(test_a_guest_that_cannot_be_held_back),
         cmocka_unit_test(test_completion_timeout),
+        cmocka_unit_test(test_force_waits_for_the_end_of_the_pass),
         cmocka_unit_test(test_given_up_after_most),
         cmocka_unit_test(test_changes_are_small),
         cmocka_unit_test(test_what_did_not_change_is_not_sent),

@@ -15,21 +15,6 @@
 
 static const pid_t vcpus[2] = { 4001, 4002 };
 
-/* Writes root/path with the folders on the way. */
-static void put(const char *root, const char *path, const char *text) {
-    char name[512];
-    snprintf(name, sizeof(name), "%s%s", root, path);
-    for (char *slash = strchr(name + strlen(root) + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        mkdir(name, 0700);
-        *slash = '/';
-    }
-    FILE *file = fopen(name, "we");
-    assert_non_null(file);
-    assert_true(fputs(text, file) >= 0);
-    assert_int_equal(fclose(file), 0);
-}
-
 #define assert_file(root, path, text)                                                                                  \
     do {                                                                                                               \
         char name_[512], line_[128] = "";                                                                              \
@@ -62,36 +47,36 @@ static int teardown(void **state) {
 static void put_thread(const char *root, int tid, const char *groups) {
     char path[128];
     snprintf(path, sizeof(path), "/proc/%d/task/%d/cgroup", VMM, tid);
-    put(root, path, groups);
+    put_file(root, path, groups);
 }
 
 /* libvirt's: a group for each vCPU. */
 static void put_v2(const char *root) {
-    put(root, "/proc/self/mountinfo",
-        "25 1 0:23 / / rw - ext4 /dev/sda1 rw\n"
-        "30 25 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n");
+    put_file(root, "/proc/self/mountinfo",
+             "25 1 0:23 / / rw - ext4 /dev/sda1 rw\n"
+             "30 25 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n");
     put_thread(root, 4000, "0::" MACHINE "/emulator\n");
     put_thread(root, 4001, "0::" MACHINE "/vcpu0\n");
     put_thread(root, 4002, "0::" MACHINE "/vcpu1\n");
-    put(root, V2 "/vcpu0/cpu.max", "max 100000\n");
-    put(root, V2 "/vcpu0/cgroup.threads", "4001\n");
-    put(root, V2 "/vcpu1/cpu.max", "50000 100000\n");
-    put(root, V2 "/vcpu1/cgroup.threads", "4002\n");
+    put_file(root, V2 "/vcpu0/cpu.max", "max 100000\n");
+    put_file(root, V2 "/vcpu0/cgroup.threads", "4001\n");
+    put_file(root, V2 "/vcpu1/cpu.max", "50000 100000\n");
+    put_file(root, V2 "/vcpu1/cgroup.threads", "4002\n");
 }
 
 /* Both vCPUs in one group, the hierarchy mounted from its middle. */
 static void put_v1(const char *root) {
-    put(root, "/proc/self/mountinfo",
-        "30 25 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
-        "31 25 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
-        "32 25 0:28 /other /mnt rw - cgroup cgroup rw,cpu,cpuacct\n"
-        "33 25 0:28 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n");
+    put_file(root, "/proc/self/mountinfo",
+             "30 25 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+             "31 25 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+             "32 25 0:28 /other /mnt rw - cgroup cgroup rw,cpu,cpuacct\n"
+             "33 25 0:28 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n");
     for (int tid = 4001; tid <= 4002; tid++) {
         put_thread(root, tid, "5:memory:/m\n4:cpu,cpuacct:" MACHINE "/vcpus\n0::/unified\n");
     }
-    put(root, V1 "/vcpus/cpu.cfs_quota_us", "-1\n");
-    put(root, V1 "/vcpus/cpu.cfs_period_us", "50000\n");
-    put(root, V1 "/vcpus/tasks", "4001\n4002\n");
+    put_file(root, V1 "/vcpus/cpu.cfs_quota_us", "-1\n");
+    put_file(root, V1 "/vcpus/cpu.cfs_period_us", "50000\n");
+    put_file(root, V1 "/vcpus/tasks", "4001\n4002\n");
 }
 
 /* What the undoer heard, "path=text" or "path" for what was put back; a line each. */
@@ -158,7 +143,7 @@ static void v2_is_throttled_and_put_back(void **state) {
     assert_string_equal(heard, V2 "/vcpu0/cpu.max\n" V2 "/vcpu1/cpu.max\n");
     set(t, 0);
     /* what the operator wrote in between is what comes back */
-    put(root, V2 "/vcpu0/cpu.max", "80000 40000\n");
+    put_file(root, V2 "/vcpu0/cpu.max", "80000 40000\n");
     heard[0] = '\0';
     set(t, 75);
     assert_file(root, V2 "/vcpu0/cpu.max", "10000 40000"); /* one thread cannot use two CPUs */
@@ -182,7 +167,7 @@ static void v1_is_throttled_and_put_back(void **state) {
     assert_file(root, V1 "/vcpus/cpu.cfs_period_us", "50000");
     set(t, 0);
     assert_file(root, V1 "/vcpus/cpu.cfs_quota_us", "-1");
-    put(root, V1 "/vcpus/cpu.cfs_quota_us", "5000\n");
+    put_file(root, V1 "/vcpus/cpu.cfs_quota_us", "5000\n");
     set(t, 90);
     assert_file(root, V1 "/vcpus/cpu.cfs_quota_us", "1000");
     assert_file(root, V1 "/vcpus/cpu.cfs_period_us", "100000");
@@ -207,12 +192,12 @@ static void without_an_undoer_it_is_refused(void **state) {
 static void groups_with_other_threads_are_refused(void **state) {
     char *root = *state;
     put_v2(root);
-    put(root, V2 "/vcpu0/cgroup.threads", "4001\n4000\n");
+    put_file(root, V2 "/vcpu0/cgroup.threads", "4001\n4000\n");
     expect_refusal(root, "threads of the VMM that are no vCPUs are in the same group (thread 4000 in ");
-    put(root, V2 "/vcpu0/cgroup.threads", "4001\n5000\n");
+    put_file(root, V2 "/vcpu0/cgroup.threads", "4001\n5000\n");
     expect_refusal(root, "threads of other processes are in the same group (thread 5000 in ");
-    put(root, V2 "/vcpu0/cgroup.threads", "4001\n");
-    put(root, V2 "/vcpu1/deeper/cgroup.threads", "");
+    put_file(root, V2 "/vcpu0/cgroup.threads", "4001\n");
+    put_file(root, V2 "/vcpu1/deeper/cgroup.threads", "");
     expect_refusal(root, "there are groups below ");
 }
 
@@ -220,7 +205,7 @@ static void what_cannot_be_written_is_refused(void **state) {
     char *root = *state;
     put_v2(root);
     put_thread(root, 4002, "0::/\n");
-    put(root, "/sys/fs/cgroup/cgroup.threads", "4002\n");
+    put_file(root, "/sys/fs/cgroup/cgroup.threads", "4002\n");
     expect_refusal(root, "it is the root, or its cpu controller is off");
     put_thread(root, 4002, "0::/../sibling\n");
     expect_refusal(root, "outside of our cgroup namespace");
@@ -239,12 +224,12 @@ static void nonsense_is_no_quota(void **state) {
     struct throttle *t = open_quota(root);
     for (size_t i = 0; i < COUNT(texts); i++) {
         struct error err = { 0 };
-        put(root, V2 "/vcpu1/cpu.max", texts[i]);
+        put_file(root, V2 "/vcpu1/cpu.max", texts[i]);
         assert_refused(throttle_set(t, 50, &err), &err, ERROR_SYSTEM, "cannot make sense of");
         assert_file(root, V2 "/vcpu0/cpu.max", "max 100000");
     }
-    put(root, V2 "/vcpu1/cpu.max", "max 100000\n");
-    put(root, V2 "/vcpu1/cgroup.threads", "4002 x\n");
+    put_file(root, V2 "/vcpu1/cpu.max", "max 100000\n");
+    put_file(root, V2 "/vcpu1/cgroup.threads", "4002 x\n");
     struct error err = { 0 };
     assert_refused(throttle_set(t, 50, &err), &err, ERROR_SYSTEM, "cannot make sense of");
     throttle_close(t);
@@ -269,13 +254,13 @@ static void what_somebody_else_wrote_stays(void **state) {
     put_v2(root);
     struct throttle *t = open_quota(root);
     set(t, 50);
-    put(root, V2 "/vcpu0/cpu.max", "7000 70000\n");
+    put_file(root, V2 "/vcpu0/cpu.max", "7000 70000\n");
     assert_refused(throttle_check(t, &err), &err, ERROR_VMM, "somebody else changed");
     assert_file(root, V2 "/vcpu0/cpu.max", "7000 70000");
     assert_file(root, V2 "/vcpu1/cpu.max", "50000 100000");
     set(t, 50);
     assert_file(root, V2 "/vcpu0/cpu.max", "3500 70000");
-    put(root, V2 "/vcpu0/cpu.max", "7000 70000\n");
+    put_file(root, V2 "/vcpu0/cpu.max", "7000 70000\n");
     assert_refused(throttle_set(t, 60, &err), &err, ERROR_VMM, "somebody else changed");
     assert_file(root, V2 "/vcpu0/cpu.max", "7000 70000");
     throttle_close(t);
@@ -287,7 +272,7 @@ static void vcpus_may_go_one_by_one(void **state) {
     put_v2(root);
     struct throttle *t = open_quota(root);
     set(t, 50);
-    put(root, V2 "/vcpu0/cgroup.threads", "");
+    put_file(root, V2 "/vcpu0/cgroup.threads", "");
     set(t, 75);
     assert_file(root, V2 "/vcpu0/cpu.max", "50000 100000");
     assert_file(root, V2 "/vcpu1/cpu.max", "12500 100000");
@@ -295,7 +280,7 @@ static void vcpus_may_go_one_by_one(void **state) {
     drop(root, V2 "/vcpu0/cgroup.threads");
     drop(root, V2 "/vcpu0");
     set(t, 50);
-    put(root, V2 "/vcpu1/cgroup.threads", "");
+    put_file(root, V2 "/vcpu1/cgroup.threads", "");
     assert_refused(throttle_check(t, &err), &err, ERROR_VMM, "have ended");
     assert_file(root, V2 "/vcpu1/cpu.max", "50000 100000");
     assert_refused(throttle_set(t, 50, &err), &err, ERROR_VMM, "have ended");

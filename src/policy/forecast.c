@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "migrate/forecast.h"
+#include "policy/forecast.h"
 
 #include "base/clock.h"
 
@@ -8,7 +8,8 @@
 #define SMALL_PASS 256
 /* A pass that is worth that much is taken for what comes next by itself; a smaller one in part. */
 #define WHOLE_PASS 8192
-#define ZERO_PART 0.2
+#define LOOK_PART 0.2 /* of what a page costs that is sent: to find that it need not be */
+#define MOST_UNCHANGED 0.95
 /* Less than this was perhaps only buffers that emptied. */
 #define LEAST_DELIVERED (256.0 * 1024)
 #define LEAST_TIME (10 * CLOCK_MS)
@@ -21,6 +22,7 @@
 #define VMM_LEAST CLOCK_MS
 #define VMM_MOST (30 * CLOCK_MS)
 #define VMM_UNKNOWN (15 * CLOCK_MS)
+#define STOP_HELD (20 * CLOCK_MS) /* that much later a guest that is held back stands still */
 /* From the stop to the run: device state begins, it is loaded, the guest runs. */
 #define ROUND_TRIPS 3
 
@@ -52,31 +54,74 @@ static void learn_wire(struct forecast *f, const struct forecast_pass *p) {
 }
 
 static void learn_pages(struct forecast *f, const struct forecast_pass *p) {
+    double changed = (double)(p->pages - p->unchanged), looks = (double)(p->zeros + p->unchanged);
     double time = (double)(p->time > f->floor ? p->time - f->floor : 0);
-    /* To find a page to be zero takes a part of what sending one does. */
-    time *= (double)p->pages / ((double)p->pages + ZERO_PART * (double)p->zeros);
+    time *= changed / (changed + LOOK_PART * looks);
     if (f->wire_rate > 0 && (double)p->sent * 1e9 / f->wire_rate > time) {
         time = (double)p->sent * 1e9 / f->wire_rate;
     }
-    double ns = time / (double)p->pages, ratio = (double)p->sent / ((double)p->pages * PAGE);
-    double weight = p->pages < WHOLE_PASS ? 0.3 + 0.7 * (double)p->pages / WHOLE_PASS : 1.0;
+    double ns = time / changed, ratio = (double)p->sent / (changed * PAGE);
+    double weight = changed < WHOLE_PASS ? 0.3 + 0.7 * changed / WHOLE_PASS : 1.0;
     weight = f->page_ns > 0 ? weight : 1.0;
     mean(&f->page_ns, ns, weight);
     mean(&f->ratio, ratio > 0.001 ? ratio : 0.001, weight);
 }
 
 void forecast_note_pass(struct forecast *f, const struct forecast_pass *p) {
+    uint64_t changed = p->pages - p->unchanged;
     learn_wire(f, p);
-    if (p->pages >= SMALL_PASS || (p->pages > 0 && f->page_ns <= 0)) {
+    if (changed >= SMALL_PASS || (changed > 0 && f->page_ns <= 0)) {
         learn_pages(f, p);
     }
+    f->unchanged = p->pages > 0 ? (double)p->unchanged / (double)p->pages : 0;
+    f->unchanged_copying = f->copying;
+    f->pass_time = p->time;
+    f->passed = true;
     if (p->pages + p->zeros < SMALL_PASS && (f->floor == 0 || p->time < f->floor)) {
         f->floor = p->time;
     }
 }
 
+void forecast_note_scan(struct forecast *f, int64_t now) {
+    if (f->passed) {
+        f->window = f->scanned;
+        f->passed = false;
+    }
+    f->scanned = now;
+    double window = (double)(now - f->window), copying = window > 0 ? (double)f->pass_time / window : 1;
+    f->copying = copying < 1 ? copying : 1;
+}
+
+/* The part of what is dirty now that has not changed. What did not change for another reason than when it was copied,
+ * a guest that writes what is there already, stays as it was. */
+static double unchanged_now(const struct forecast *f) {
+    double by_order = f->unchanged < f->unchanged_copying ? f->unchanged : f->unchanged_copying;
+    double part = f->unchanged - by_order;
+    if (by_order > 0) {
+        part += by_order * f->copying / f->unchanged_copying;
+    }
+    return part < MOST_UNCHANGED ? part : MOST_UNCHANGED;
+}
+
+static double page_ns_now(const struct forecast *f) {
+    return f->page_ns * (1 - (1 - LOOK_PART) * unchanged_now(f));
+}
+
+double forecast_ratio(const struct forecast *f) {
+    return f->ratio * (1 - unchanged_now(f));
+}
+
+/* Taken for granted until a pass has taught better, which takes a page. */
+#define UNKNOWN_RATE 12.5e6
+
+double forecast_rate(const struct forecast *f) {
+    double by_cpu = f->page_ns > 0 ? forecast_ratio(f) * PAGE * 1e9 / page_ns_now(f) : 0;
+    double rate = by_cpu > 0 && (by_cpu < f->wire_rate || f->wire_rate <= 0) ? by_cpu : f->wire_rate;
+    return rate > 0 ? rate : UNKNOWN_RATE;
+}
+
 int64_t forecast_sending(const struct forecast *f, uint64_t pages, uint64_t queued) {
-    double ns = (double)pages * f->page_ns;
+    double ns = (double)pages * page_ns_now(f);
     if (f->wire_rate > 0) {
         ns += (double)queued * 1e9 / f->wire_rate;
     }
@@ -88,8 +133,12 @@ static int64_t vmm_time(const struct forecast *f) {
     return time < VMM_MOST ? time : VMM_MOST;
 }
 
-int64_t forecast_stop(const struct forecast *f) {
-    return vmm_time(f) / 2;
+int64_t forecast_stop(const struct forecast *f, unsigned throttle) {
+    return vmm_time(f) / 2 + (throttle > 0 ? STOP_HELD : 0);
+}
+
+double forecast_growth(const struct forecast *f, double free_rate, unsigned throttle) {
+    return free_rate * (double)(100 - throttle) / 100 * (double)forecast_stop(f, throttle) / 1e9;
 }
 
 int64_t forecast_overhead(const struct forecast *f) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "migrate/plan.h"
+#include "policy/plan.h"
 
 #include "base/clock.h"
 
@@ -136,9 +136,10 @@ static void plan_cpu(const struct plan_input *in, const struct plan *previous, s
     } else {
         *s = previous->state;
         seconds = seconds_since(in, previous);
-        s->available = smooth(s->available, measured, seconds);
+        s->available = s->measured ? smooth(s->available, measured, seconds) : measured;
     }
     s->at = in->now;
+    s->measured |= in->cpu_idle >= 0;
     move_ceiling(in, previous, seconds, s);
 
     double share = greater(lesser(s->available, s->ceiling), LEAST_SHARE);
@@ -148,7 +149,7 @@ static void plan_cpu(const struct plan_input *in, const struct plan *previous, s
     if (previous == NULL) {
         return;
     }
-    if (stays(in, previous, wanted, limit)) {
+    if (previous->state.measured == s->measured && stays(in, previous, wanted, limit)) {
         plan->cpu_share = previous->cpu_share;
         plan->reason = "no change";
         return;
@@ -178,7 +179,7 @@ static void plan_threads(const struct plan_input *in, struct plan *plan) {
         s->link_seen = true;
         s->link_bound = in->now;
     }
-    unsigned n = (unsigned)lesser(plan->cpu_share + 0.25, PLAN_MAX_THREADS);
+    unsigned n = (unsigned)lesser(plan->cpu_share + 0.5, PLAN_MAX_THREADS);
     /* Where the link has room to spare the channels' own threads are enough to fill what there is of it. */
     unsigned compress = link_was_bound(in, s) || n < in->channels ? n : in->channels;
     plan->compress_threads = threads(in, in->compress_threads, compress);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What converge.c and the policies behind it have between them; nobody else includes this. */
-#ifndef GODWIT_MIGRATE_CONVERGE_POLICY_H
-#define GODWIT_MIGRATE_CONVERGE_POLICY_H
+#ifndef GODWIT_POLICY_CONVERGE_POLICY_H
+#define GODWIT_POLICY_CONVERGE_POLICY_H
 
-#include "migrate/converge.h"
+#include "policy/converge.h"
 
 /* What a policy says when nothing common to all decides. */
 struct converge_advice {

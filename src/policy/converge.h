@@ -15,8 +15,8 @@
  *
  * Bytes are bytes of guest memory, except where a name says wire.
  */
-#ifndef GODWIT_MIGRATE_CONVERGE_H
-#define GODWIT_MIGRATE_CONVERGE_H
+#ifndef GODWIT_POLICY_CONVERGE_H
+#define GODWIT_POLICY_CONVERGE_H
 
 #include <stdbool.h>
 #include <stdint.h>

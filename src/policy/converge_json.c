@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "migrate/converge_json.h"
+#include "policy/converge_json.h"
 
 #include <limits.h>
 #include <math.h>

@@ -25,10 +25,15 @@
  * pass and the samples gets there in a few times what the throttle would need, and passes do shrink. Nor is it held
  * back for bursts when the lulls between them are long enough for all that it writes to.
  *
+ * L is not known before pages have been sent again: what is sent a second time goes in full, and from then on as what
+ * changed since, where that is less. The guest runs through pass 2 for that, whatever it writes: (R - R0) / L of the
+ * time instead of its work, and often that is all that is needed. Only where completion-timeout leaves no time for it
+ * is it held back before.
+ *
  * Last, w above is what becomes dirty anew. While nearly all of the set waits to be sent that is little, and R falls by
  * itself although w > L: as long as it falls fast enough the guest is let run even then.
  */
-#include "migrate/converge_policy.h"
+#include "policy/converge_policy.h"
 
 #include "base/clock.h"
 
@@ -55,6 +60,7 @@
 #define ALARM 1.5 /* times as fast as it was when it was let run */
 
 /* When the guest is let run. */
+#define LEARNING_PASSES 2            /* after which it is known what sending again costs */
 #define FALLING 0.5                  /* of the link's rate: what remains falls fast enough by itself, */
 #define FALLING_FOR (200 * CLOCK_MS) /* measured over so long */
 #define PATIENCE 4.0                 /* times as long as it takes with the throttle, and */
@@ -155,6 +161,16 @@ static bool may_run(const struct converge_config *config, const struct converge_
         patience = lesser(patience, converge_seconds(config->completion_timeout - (in->now - in->started)));
     }
     return free_time(in, s, fits) <= patience;
+}
+
+/* Whether L is still to be learned, and there is time for it. */
+static bool is_learning(const struct converge_config *config, const struct converge_input *in) {
+    if (in->pass_ended ? in->pass >= LEARNING_PASSES : in->pass > LEARNING_PASSES) {
+        return false;
+    }
+    double rate = converge_link_rate(in), left = converge_seconds(config->completion_timeout - (in->now - in->started));
+    /* This pass, as much again while the guest is held back, and what comes between and behind. */
+    return config->completion_timeout <= 0 || (rate > 0 && left > 3 * (double)in->remaining / rate + PATIENCE_S);
 }
 
 /* The share that lets the guest dirty SHARE of what the link carries. Rounded to whole percent of throttle, up. */
@@ -271,8 +287,8 @@ static bool lull_will_do(const struct converge_input *in, const struct converge_
  * pass 1, which has to be made anyhow. */
 static void watch(const struct converge_config *config, const struct converge_input *in, struct converge_rate_state *s,
                   struct converge_advice *advice) {
-    bool alarm = in->pass > 1 && !in->pass_ended && s->free_rate > ALARM * s->judged_rate && in->now >= s->retry_at &&
-                 !lull_will_do(in, s) && !may_run(config, in, s);
+    bool alarm = in->pass > 1 && !is_learning(config, in) && !in->pass_ended && s->free_rate > ALARM * s->judged_rate &&
+                 in->now >= s->retry_at && !lull_will_do(in, s) && !may_run(config, in, s);
     if (lasts(alarm, &s->alarmed, &s->alarmed_since, in->now, ALARM_FOR)) {
         hold(config, in, s, advice, "the guest writes more than before");
     }
@@ -326,6 +342,10 @@ static void judge_free(const struct converge_config *config, const struct conver
     s->stalls = shrunk ? 0 : s->stalls + 1;
     s->judged_rate = s->free_rate;
     if (in->now < s->retry_at || lull_will_do(in, s)) {
+        return;
+    }
+    if (is_learning(config, in)) {
+        advice->reason = "what sending again costs is still to be learned";
         return;
     }
     if (s->stalls >= 2) {

@@ -11,7 +11,7 @@
  *   - QEMU counts to two over passes below the threshold; here they must follow each other.
  *   - cpu-throttle-initial is kept within max-cpu-throttle.
  */
-#include "migrate/converge_policy.h"
+#include "policy/converge_policy.h"
 
 #include "base/clock.h"
 

@@ -23,7 +23,7 @@
  * it. Then the operator is offered a forced switchover, and until that is taken or a pass's remainder fits the guest
  * runs with 10 %. The other way, to hold on to 99 %, is a guest that stands still with nobody asked.
  */
-#include "migrate/converge_policy.h"
+#include "policy/converge_policy.h"
 
 #include "base/clock.h"
 

@@ -14,8 +14,8 @@
  * A plan does not flap: what is measured is smoothed, faster down than up, and a new share is only taken when it is
  * clearly another one.
  */
-#ifndef GODWIT_MIGRATE_PLAN_H
-#define GODWIT_MIGRATE_PLAN_H
+#ifndef GODWIT_POLICY_PLAN_H
+#define GODWIT_POLICY_PLAN_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -58,6 +58,7 @@ struct plan {
         int64_t backed_off;     /* when the ceiling was last halved */
         int64_t changed;        /* when cpu_share last was another one */
         double available;       /* CPUs, smoothed */
+        bool measured;          /* they are; else taken for granted */
         double ceiling;         /* CPUs */
         uint64_t memory_budget; /* bytes */
         bool short_of_memory;

@@ -3,7 +3,7 @@
  * What all policies have in common. In this order: the operator's word, the stop, the timeouts; what is left is for the
  * policy to say.
  */
-#include "migrate/converge_policy.h"
+#include "policy/converge_policy.h"
 
 #include "base/clock.h"
 

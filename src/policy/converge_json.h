@@ -7,11 +7,11 @@
  *
  * FIELDS are the members of the struct, with hyphens; enums are words, times ns. Objects may have more in them.
  */
-#ifndef GODWIT_MIGRATE_CONVERGE_JSON_H
-#define GODWIT_MIGRATE_CONVERGE_JSON_H
+#ifndef GODWIT_POLICY_CONVERGE_JSON_H
+#define GODWIT_POLICY_CONVERGE_JSON_H
 
 #include "base/error.h"
-#include "migrate/converge.h"
+#include "policy/converge.h"
 
 #include <jansson.h>
 
