@@ -67,8 +67,12 @@ def test_what_a_sample_finds_is_sent(make_stunt, engine, fault):
     source = make_stunt(memory=128 * MIB, fill=5, load="grow,rate=30M,write=4096",
                         options=("--no-hash", "--no-check"))
     there = make_stunt.destination(source)
-    with gw.Migration(source, there, settings={**SLOW, "throttle-policy": "rate"}, fault=fault) as migration:
+    # Too short for what is written during pass 1, so that there is a pass with samples behind it.
+    settings = {**SLOW, "throttle-policy": "rate", "downtime-limit": 50}
+    with gw.Migration(source, there, settings=settings, fault=fault) as migration:
         migration.complete(150)
+        decisions = [e for e in migration.send.events() if e["event"] == "converge"]
+    assert any(e["dirty-rate"] > 0 and not e["pass-ended"] for e in decisions), "no sample found anything"
     assert (oracle.compare_ram(source, there) != {}) == (fault is not None)
 
 
