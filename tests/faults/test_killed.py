@@ -13,9 +13,9 @@ from gwtest.card import Card
 from scene import (PATIENCE, REUSABLE, SERVED, STAGES, TRACKED, TRACKERS, UNBOUND, check_waits_on, processes_of,
                    wait_until, words_of)
 
-# Fast enough for a rate that the link just carries: rounds go on for some seconds.
-BUSY = "uniform,rate=60M"
-SLOW = {"max-bandwidth": "80M", "compression": "none", "downtime-limit": 1}
+# More than the link carries, and nobody throttles it: passes over RAM go on until something else ends them.
+BUSY = "uniform,rate=200M"
+ENDLESS = {"max-bandwidth": "80M", "compression": "none", "downtime-limit": 1, "throttle-policy": "none"}
 
 SOURCE = [(s, "auto") for s in STAGES if s not in TRACKED] + [(s, t) for s in TRACKED for t in TRACKERS]
 
@@ -76,7 +76,7 @@ def test_at_a_random_moment(make_scene, side, tracker, seed):
     """From outside, anywhere in the passes over RAM."""
     scene = make_scene(load=BUSY, memory=96 << 20)
     there = scene.spare()
-    migration = scene.migrate(there, {**SLOW, "tracker": tracker})
+    migration = scene.migrate(there, {**ENDLESS, "tracker": tracker})
     migration.send.wait_event(event="stage", stage="ram-full")
     time.sleep(random.Random(seed).random() * 1.2)
     kill_and_check(scene, migration, side)
