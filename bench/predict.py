@@ -72,7 +72,7 @@ def judge(journal, cases, mode):
               f"{r['said-total']:6.1f} ({r['said-least']:.1f}..{r['said-most']:.1f}) {r['total']:7.1f} {off:>6} "
               f"{r['said-downtime']:10.0f} {r['downtime']:6.0f} {r['said-wire'] / 2**20:8.0f} {r['wire'] / 2**20:6.0f} "
               f"{r['recommended']}")
-    judged = [by_median(journal.select(BENCH, case, mode)) for case in cases if journal.select(BENCH, case, mode)]
+    judged = [by_median(found) for case in cases if (found := journal.select(BENCH, case, mode))]
     print(f"  medians of each case: right whether it ends: {sum(right for right, _ in judged)} of {len(judged)}; total time "
           f"within {CLOSE:.0%}: {sum(near for _, near in judged)} of {len(judged)} (aim {ENOUGH:.0%})")
 

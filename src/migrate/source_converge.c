@@ -13,6 +13,7 @@
 /* The guest runs while nobody has looked after it for ATTENTION, so it is looked after a few times as often. */
 #define ATTENTION CLOCK_S
 #define ATTEND_INTERVAL (200 * CLOCK_MS)
+
 static struct converge_config config_of(struct source *s) {
     pthread_mutex_lock(&s->params_lock);
     struct converge_config c = converge_params(&s->params);
@@ -89,7 +90,7 @@ static void mind(struct source *s, int64_t attention) {
     }
 }
 
-/* A guest that has not heard it by then, on a busy host say, runs freely until it does. */
+/* A guest that has not heard of the stop by then, on a busy host say, runs freely until it does. */
 #define STOP_PATIENCE (100 * CLOCK_MS)
 
 static unsigned stop_throttle(const struct source *s) {

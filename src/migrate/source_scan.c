@@ -58,10 +58,7 @@ void source_rate(struct source *s) {
 }
 
 static void note_remaining(struct source *s) {
-    uint64_t dirty = ram_dirty_pages(&s->ram);
-    pthread_mutex_lock(&s->status.lock);
-    s->status.remaining = dirty * RAM_PAGE_SIZE;
-    pthread_mutex_unlock(&s->status.lock);
+    status_note(&s->status, &s->status.remaining, ram_dirty_pages(&s->ram) * RAM_PAGE_SIZE);
 }
 
 int source_skip_holes(struct source *s, struct error *err) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "support.h"
 
-#include <dirent.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <linux/memfd.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -136,18 +136,13 @@ int scratch_setup(void **state) {
     return 0;
 }
 
+static int remove_one(const char *path, const struct stat *status, int type, struct FTW *ftw) {
+    (void)status, (void)type, (void)ftw;
+    return remove(path);
+}
+
 int scratch_teardown(void **state) {
-    DIR *dir = opendir(*state);
-    if (dir == NULL) {
-        return -1;
-    }
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        if (entry->d_name[0] != '.') {
-            unlinkat(dirfd(dir), entry->d_name, 0);
-        }
-    }
-    closedir(dir);
-    int rc = rmdir(*state);
+    int rc = nftw(*state, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     free(*state);
     return rc;
 }

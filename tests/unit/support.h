@@ -60,7 +60,7 @@ int huge_file(uint64_t pages, unsigned needed);
 long huge_free(void);
 void huge_release(void);
 
-/* Group fixtures: a directory of our own in *state, removed with the sockets and files in it. */
+/* Group fixtures: a directory of our own in *state, removed with all that is in it. */
 int scratch_setup(void **state);
 int scratch_teardown(void **state);
 

@@ -4,28 +4,12 @@
 #include "host/parse.h"
 #include "support.h"
 
-#include <ftw.h>
 #include <math.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
 #define MIB (UINT64_C(1) << 20)
 #define UNLIMITED_V1 "9223372036854771712\n"
-
-static int remove_one(const char *path, const struct stat *status, int type, struct FTW *ftw) {
-    (void)status, (void)type, (void)ftw;
-    return remove(path);
-}
-
-static int setup(void **state) {
-    return scratch_setup(state);
-}
-
-static int teardown(void **state) {
-    int rc = nftw(*state, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-    free(*state);
-    return rc;
-}
 
 /* A host of four CPUs; `idle` and `busy` are ticks of each CPU. */
 static void put_stat(const char *root, int idle, int busy) {
@@ -322,7 +306,7 @@ static void closing_nothing(void **state) {
     host_load_close(NULL);
 }
 
-#define WITH_TREE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define WITH_TREE(test) cmocka_unit_test_setup_teardown(test, scratch_setup, scratch_teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

@@ -3,7 +3,6 @@
 #include "host/waiting.h"
 #include "support.h"
 
-#include <ftw.h>
 #include <math.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -24,31 +23,17 @@ static int setup(void **state) {
     return 0;
 }
 
-static int remove_one(const char *path, const struct stat *status, int type, struct FTW *ftw) {
-    (void)status, (void)type, (void)ftw;
-    return remove(path);
-}
-
-static int teardown(void **state) {
-    int rc = nftw(*state, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-    free(*state);
-    return rc;
-}
-
 /* Gives a thread that schedstat; NULL: the thread is gone. */
 static void put(const char *root, const char *tid, const char *text) {
-    char folder[256], file[300];
-    snprintf(folder, sizeof(folder), "%s/proc/4711/task/%s", root, tid);
-    snprintf(file, sizeof(file), "%s/schedstat", folder);
-    if (text == NULL) {
-        assert_int_equal(unlink(file) | rmdir(folder), 0);
+    char folder[256], file[300], path[100];
+    if (text != NULL) {
+        snprintf(path, sizeof(path), "/proc/4711/task/%s/schedstat", tid);
+        put_file(root, path, text);
         return;
     }
-    mkdir(folder, 0700);
-    FILE *out = fopen(file, "we");
-    assert_non_null(out);
-    assert_true(fputs(text, out) >= 0);
-    assert_int_equal(fclose(out), 0);
+    snprintf(folder, sizeof(folder), "%s/proc/4711/task/%s", root, tid);
+    snprintf(file, sizeof(file), "%s/schedstat", folder);
+    assert_int_equal(unlink(file) | rmdir(folder), 0);
 }
 
 #define assert_near(a, b)                                                                                              \
@@ -138,7 +123,7 @@ static void this_process_has_threads(void **state) {
     host_waiting_free(&w);
 }
 
-#define EACH(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define EACH(name) cmocka_unit_test_setup_teardown(name, setup, scratch_teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

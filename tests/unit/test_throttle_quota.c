@@ -3,7 +3,6 @@
 #include "attach/throttle.h"
 #include "support.h"
 
-#include <ftw.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -31,17 +30,6 @@ static void drop(const char *root, const char *path) {
     char name[512];
     snprintf(name, sizeof(name), "%s%s", root, path);
     assert_int_equal(remove(name), 0);
-}
-
-static int remove_one(const char *path, const struct stat *status, int type, struct FTW *ftw) {
-    (void)status, (void)type, (void)ftw;
-    return remove(path);
-}
-
-static int teardown(void **state) {
-    int rc = nftw(*state, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-    free(*state);
-    return rc;
 }
 
 static void put_thread(const char *root, int tid, const char *groups) {
@@ -294,7 +282,7 @@ static void kinds_have_names(void **state) {
     assert_string_equal(throttle_kind_name(THROTTLE_QUOTA), "quota");
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
