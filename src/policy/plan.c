@@ -202,10 +202,11 @@ static bool short_of_memory(const struct plan_input *in, bool before) {
     return in->memory_pressure > (before ? MEMORY_LOW : MEMORY_HIGH);
 }
 
-/* A share of what the host has, and not more than can be of use. What we have taken is missing from memory_available,
- * so the same again is less: one more reason not to follow each change. */
+/* A share of what the host has, and not more than can be of use: where more than half of a guest is written again and
+ * again no cache helps. It is only taken as far as there are such pages. What we have taken is missing from
+ * memory_available, so the same again is less: one more reason not to follow each change. */
 static uint64_t auto_budget(const struct plan_input *in, const struct plan *previous) {
-    uint64_t budget = least(in->memory_available / 8, in->guest_bytes / 8 + 64 * MIB);
+    uint64_t budget = least(in->memory_available / 8, in->guest_bytes / 2 + 64 * MIB);
     uint64_t before = previous != NULL ? previous->state.memory_budget : 0;
     if (budget >= before - before / 4 && budget <= before + before / 2) {
         return before;

@@ -12,12 +12,18 @@
 #ifndef GODWIT_RAM_CACHE_H
 #define GODWIT_RAM_CACHE_H
 
+#include "ram/block.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
+/* A page has so many places. */
+#define CACHE_WAYS 4
+#define CACHE_SET_BYTES (CACHE_WAYS * (uint64_t)RAM_PAGE_SIZE)
+
 struct cache;
 
-/* `bytes` of page content at most. NULL when that is less than a few pages, or there is no memory: no cache. */
+/* `bytes` of page content, down to whole sets. NULL when that is less than one, or there is no memory: no cache. */
 struct cache *cache_open(uint64_t bytes);
 void cache_close(struct cache *c); /* NULL is allowed */
 uint64_t cache_size(const struct cache *c);

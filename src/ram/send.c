@@ -193,8 +193,8 @@ void ram_send_set_urgent(struct ram_send *s, bool urgent) {
 
 void ram_send_set_cache(struct ram_send *s, uint64_t bytes) {
     uint64_t have = cache_size(s->gather.cache);
-    if (have <= bytes && bytes < 2 * have) {
-        return; /* the same power of two */
+    if (have <= bytes && bytes - have < CACHE_SET_BYTES) {
+        return;
     }
     cache_close(s->gather.cache);
     s->gather.cache = cache_open(bytes);

@@ -161,7 +161,7 @@ static void digests_come_first_then_the_delta_cache(void **state) {
         uint64_t available, budget;
         uint64_t digests, least_delta, most_delta;
     } cases[] = {
-        { "plenty: an eighth of the guest and 64 MiB", 1024 * GIB, 0, table, 900 * MIB, 1088 * MIB },
+        { "plenty: half of the guest and 64 MiB", 1024 * GIB, 0, table, 3900 * MIB, 4160 * MIB },
         { "tight: an eighth of 100 MiB, less the buffers", 100 * MIB, 0, 1, 0, 0 },
         { "nothing known", 0, 0, 0, 0, 0 },
         { "a budget for the buffers and half of the table", 24 * GIB, 36 * MIB, 1, 0, 0 },
