@@ -150,12 +150,13 @@ static int write_bandwidth(const struct group *g, const struct bandwidth *from, 
     return rc;
 }
 
-/* Tells the undoer what puts the group back, or that there is nothing to undo any more. */
-static int note(struct throttle *t, const struct group *g, bool is_back, struct error *err) {
+/* Tells the undoer what puts the group back from `ours`; NULL: there is nothing to undo any more. */
+static int note(struct throttle *t, const struct group *g, const struct bandwidth *ours, struct error *err) {
     for (enum cpu_group_file f = 0; f < CPU_GROUP_FILES && cpu_group_file(&g->at, f) != NULL; f++) {
         char path[PATH_MAX];
         if (cpu_group_path(&g->at, f, path, sizeof(path), err) < 0 ||
-            t->config.note(t->config.opaque, path, is_back ? NULL : g->before.text[f], err) < 0) {
+            t->config.note(t->config.opaque, path, ours != NULL ? g->before.text[f] : NULL,
+                           ours != NULL ? ours->text[f] : NULL, err) < 0) {
             return -1;
         }
     }
@@ -165,7 +166,7 @@ static int note(struct throttle *t, const struct group *g, bool is_back, struct 
 static void forget(struct throttle *t, struct group *g) {
     struct error ignored = { 0 };
     g->changed = false;
-    note(t, g, true, &ignored);
+    note(t, g, NULL, &ignored);
 }
 
 /* Whether our text is there still. 1; 0 somebody else wrote, or the group is *gone; -1 on error. */
@@ -215,7 +216,7 @@ static int changed_by_others(const struct group *g, struct error *err) {
                      cpu_group_file(&g->at, CPU_GROUP_QUOTA));
 }
 
-/* Remembers and notes what was, once. 1, 0 when the group is gone, -1 on error. */
+/* Remembers what was, once. 1, 0 when the group is gone, -1 on error. */
 static int prepare(struct throttle *t, struct group *g, struct error *err) {
     bool gone;
     if (g->changed) {
@@ -227,13 +228,19 @@ static int prepare(struct throttle *t, struct group *g, struct error *err) {
         return rc;
     }
     g->ours = g->before;
-    if (note(t, g, false, err) < 0) {
-        struct error ignored = { 0 };
-        note(t, g, true, &ignored);
+    return 1;
+}
+
+/* Says what will be there and what was, before it is there. */
+static int announce(struct throttle *t, struct group *g, const struct bandwidth *wanted, struct error *err) {
+    if (note(t, g, wanted, err) < 0) {
+        if (!g->changed) {
+            forget(t, g);
+        }
         return -1;
     }
     g->changed = true;
-    return 1;
+    return 0;
 }
 
 /* Returns 1, 0 when the group is gone or nobody is in it, -1 on error. */
@@ -249,6 +256,9 @@ static int throttle_group(struct throttle *t, struct group *g, unsigned percent,
     }
     struct bandwidth wanted = { 0 };
     compute(g, threads, percent, &wanted);
+    if (announce(t, g, &wanted, err) < 0) {
+        return -1;
+    }
     rc = write_bandwidth(g, &g->ours, &wanted, err);
     if (rc < 0) { /* perhaps one file of two */
         struct error ignored = { 0 };
