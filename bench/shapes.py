@@ -11,8 +11,9 @@ HOT = 512
 SHAPES = {"idle": None,
           "uniform": "uniform,rate=1500M,hot={hot}", "zipf": "zipf,rate=400M,skew=6", "slow": "zipf,rate=100M,skew=6",
           "sweep": "sweep,rate=200M,hot={hot}", "burst": "burst,rate=1500M,hot={hot},on=2,off=5",
-          "grow": "grow,rate=40M"}
-SIX = tuple(shape for shape in SHAPES if shape != "slow")
+          "grow": "grow,rate=40M",
+          "pages": "uniform,rate=1500M,hot={hot},write=4096"}  # whole pages: nothing is left to send changes of
+SIX = ("idle", "uniform", "zipf", "sweep", "burst", "grow")
 THREE = ("1g", "200m", "5g")
 SLICES, SLICE = 5, 0.5  # seconds
 PAGE = 4096
