@@ -42,7 +42,7 @@ static int undo_patiently(struct vmm *vmm, bool resume, struct error *err) {
     return 0;
 }
 
-/* One line, without its end; -1: errno says why not. */
+/* One line, without its end. */
 static int read_line(const char *path, char *line, size_t size) {
     int fd CLEANUP_CLOSE = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd >= 0 ? read(fd, line, size - 1) : -1;
@@ -61,18 +61,16 @@ static int write_line(const char *path, const char *line) {
 
 static void undo_note(const struct guardian_note *note) {
     char line[sizeof(note->before)];
-    int rc = read_line(note->path, line, sizeof(line));
-    if (rc == 0 && strcmp(line, note->before) == 0) {
+    bool known = read_line(note->path, line, sizeof(line)) == 0;
+    if (known && strcmp(line, note->before) == 0) {
         return; /* the engine died before its change, or behind its undoing */
     }
-    if (rc == 0 && strcmp(line, note->ours[0]) != 0 && strcmp(line, note->ours[1]) != 0) {
+    if (known && strcmp(line, note->ours[0]) != 0 && strcmp(line, note->ours[1]) != 0) {
         log_warning("somebody else changed %s meanwhile: it is left so", note->path);
         return;
     }
-    if (rc == 0) {
-        rc = write_line(note->path, note->before);
-    }
-    if (rc < 0 && errno != ENOENT && errno != ENODEV) { /* else what was changed is gone itself */
+    /* without an error where what was changed is gone itself */
+    if (write_line(note->path, note->before) < 0 && errno != ENOENT && errno != ENODEV) {
         log_error("the engine died, and \"%s\" could not be written back to %s: %s", note->before, note->path,
                   strerror(errno));
     }

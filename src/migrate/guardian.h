@@ -11,7 +11,7 @@
  *
  *   engine alive                    guardian: waits on a pipe whose other end only the engine has
  *   engine says "done" and exits    guardian: exits
- *   pipe ends without "done"        guardian: writes the notes back, in their order;
+ *   pipe ends without "done"        guardian: undoes the notes, in their order;
  *                                             vmm->ops->undo(resume unless handed over), exits
  *
  * After guardian_hand_over() the guest at the source must never run again: the guardian then puts the settings back
@@ -35,7 +35,7 @@ struct guardian {
         _Atomic bool handed_over, has_file;
         char file[256]; /* valid once has_file is set */
         struct guardian_note {
-            _Atomic bool set; /* path and text are valid */
+            _Atomic bool set; /* all of it is valid */
             char path[256];   /* kept when it is no longer set: its place is for the same path */
             char before[64];
             char ours[2][64]; /* what it holds since the last change, or since the one before if that never came */

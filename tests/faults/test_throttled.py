@@ -52,6 +52,15 @@ def test_the_engine_ends(make_scene, number):
     scene.check_runs_on()
 
 
+def stopped(pid):
+    """Whether all threads of a process stand still."""
+    states = []
+    for tid in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{tid}/stat", encoding="utf-8") as file:
+            states.append(file.read().rpartition(")")[2].split()[0])
+    return set(states) == {"T"}
+
+
 @pytest.fixture
 def in_group(make_scene):
     """(a scene, the control group of its guest's vCPUs)"""
@@ -81,6 +90,7 @@ def test_a_quota_that_the_operator_changed(in_group):
     scene, group = in_group
     migration = throttled(scene, **{"throttle-actuator": "cgroup"})
     migration.send.signal(signal.SIGSTOP)
+    wait_until(lambda: stopped(migration.send.pid), "send stands still")
     theirs = group.set_quota(77000)
     migration.send.kill()
     migration.receive.wait(PATIENCE)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A control group for the vCPU threads of a guest, as libvirt makes one for each vCPU."""
+import contextlib
 import os
+import time
 
 QUOTA = {1: "cpu.cfs_quota_us", 2: "cpu.max"}
 
@@ -19,9 +21,22 @@ def _hierarchies():
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
         for line in file:
             words, _, rest = line.partition(" - ")
-            kind, _, options = rest.split()[:3]
+            kind, options = rest.split()[0], rest.split()[-1]
             if kind == "cgroup2" or kind == "cgroup" and "cpu" in options.split(","):
                 yield 2 if kind == "cgroup2" else 1, words.split()[4]
+
+
+def _remove(directory, patience=2):
+    """A group can be removed a moment after its last thread has left or ended."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            os.rmdir(directory)
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 class CpuGroup:
@@ -35,6 +50,8 @@ class CpuGroup:
             try:
                 self._make(guest.pid)
                 return
+            except FileExistsError:
+                raise  # somebody left it behind
             except OSError:
                 self.close()
         raise NoGroup("no cpu controller in which groups can be made")
@@ -63,22 +80,19 @@ class CpuGroup:
             return file.read().strip()
 
     def set_quota(self, microseconds):
-        """Of each 100 ms. Returns what quota() says from then on."""
+        """Of each period. Returns what quota() says from then on."""
         _write(self.path, QUOTA[self.version], microseconds)
         return self.quota()
 
     def close(self):
+        v1 = self.version == 1
         for directory in reversed(self._made):
-            members = os.path.join(directory, "tasks" if self.version == 1 else "cgroup.threads")
-            with open(members, encoding="ascii") as file:
+            with open(os.path.join(directory, "tasks" if v1 else "cgroup.threads"), encoding="ascii") as file:
                 tids = file.read().split()
             for tid in tids:
-                target = "tasks" if self.version == 1 else "cgroup.procs"
-                try:
-                    _write(self._point, target, tid)
-                except OSError:
-                    pass  # it has ended, or its process went as a whole
-            os.rmdir(directory)
+                with contextlib.suppress(OSError):  # it has ended, or its process went as a whole
+                    _write(self._point, "tasks" if v1 else "cgroup.procs", tid)
+            _remove(directory)
         self._made = []
 
     def __enter__(self):
