@@ -24,10 +24,10 @@ def build():
 
 
 def cpu_times():
-    """(ticks that the machine's own host took away, of all), all CPUs together."""
+    """(ticks that the machine's own host took away, of all that somebody wanted), all CPUs together."""
     with open("/proc/stat", encoding="ascii") as file:
-        ticks = [int(word) for word in file.readline().split()[1:9]]
-    return ticks[7], sum(ticks)
+        user, nice, system, _, _, irq, softirq, steal = (int(word) for word in file.readline().split()[1:9])
+    return steal, user + nice + system + irq + softirq + steal
 
 
 class Journal:
@@ -37,7 +37,7 @@ class Journal:
 
     def __init__(self, path, machine, scale=1.0, new=True, calm=None):
         """new: runs are going to be made; otherwise those that count are the kind that was made last
-        calm: percent of its CPUs that the machine's own host may take away during a run that counts"""
+        calm: percent of the CPU time wanted that the machine's own host may take away during a run that counts"""
         self.calm = calm
         self.path = path
         self.machine = machine
@@ -80,8 +80,8 @@ class Journal:
                     self.add(bench, case, mode, pair, self.calmest(lambda m=mode, c=case, p=pair: measure(c, m, p)))
 
     def calmest(self, measure):
-        """A run as a dictionary, with the part of the CPUs that was "stolen" meanwhile. Where that was too much it is made
-        again, whatever it says, and the calmest counts."""
+        """A run as a dictionary, with the percentage of CPU time that was "stolen" meanwhile. Where that was too much it is
+        made again, whatever it says, and the calmest counts; one that went wrong always does."""
         tried = []
         for _ in range(1 + AGAIN):
             before = cpu_times()
@@ -89,6 +89,8 @@ class Journal:
             stolen, spent = (b - a for a, b in zip(before, cpu_times()))
             run = {**(run if isinstance(run, dict) else run._asdict()), "stolen": round(100 * stolen / max(spent, 1), 1)}
             tried.append(run)
+            if run.get("problems"):
+                return run
             if self.calm is None or run["stolen"] <= self.calm:
                 break
         return min(tried, key=lambda r: r["stolen"])
@@ -122,7 +124,8 @@ def table(journal, bench, case, modes, against):
     """Medians of each mode, and the ratio of `against` to it. A mode that did not end has its limit as total time, so
     that a ratio to it is an upper bound."""
     ours = journal.select(bench, case, against)
-    figures = [f for f in FIGURES if any(f[0] in r for m in modes for r in journal.select(bench, case, m))]
+    every = [r for m in modes for r in journal.select(bench, case, m)]
+    figures = [f for f in FIGURES if every and all(f[0] in r for r in every)]
     titles = "".join(f"{title:>13}" for _, title, _, _ in figures)
     print(f"\n{case:16}{'runs':>5}{titles}{'(min..max s)':>18}{against + '/it: time':>24}{'CPU':>8}")
     for mode in modes:

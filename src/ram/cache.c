@@ -5,6 +5,7 @@
 #include "codec/delta.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@ struct cache {
     size_t sets;
     struct slot *slots;
     uint8_t *pages;
+    _Atomic size_t held, most;    /* pages: in it; none gets in while there are so many */
     pthread_mutex_t locks[LOCKS]; /* set i belongs to lock i % LOCKS */
 };
 
@@ -41,6 +43,7 @@ struct cache *cache_open(uint64_t bytes) {
         return NULL;
     }
     c->sets = sets;
+    atomic_init(&c->most, SIZE_MAX);
     c->slots = calloc(sets * CACHE_WAYS, sizeof(c->slots[0]));
     void *pages =
         mmap(NULL, sets * CACHE_SET_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -67,6 +70,14 @@ void cache_close(struct cache *c) {
     }
     free(c->slots);
     free(c);
+}
+
+uint64_t cache_held(const struct cache *c) {
+    return c != NULL ? (uint64_t)atomic_load(&c->held) * RAM_PAGE_SIZE : 0;
+}
+
+void cache_limit(struct cache *c, uint64_t bytes) {
+    atomic_store(&c->most, bytes >= cache_size(c) ? SIZE_MAX : (size_t)(bytes / RAM_PAGE_SIZE));
 }
 
 uint64_t cache_size(const struct cache *c) {
@@ -101,8 +112,11 @@ size_t cache_change(struct cache *c, uint16_t block, uint64_t page, uint32_t pas
     LOCK_GUARD(&c->locks[set % LOCKS]);
     struct slot *s = find(c, set, key);
     bool known = s != NULL;
-    if (!known && (s = victim(c, set, pass)) == NULL) {
+    if (!known && (atomic_load(&c->held) >= atomic_load(&c->most) || (s = victim(c, set, pass)) == NULL)) {
         return 0;
+    }
+    if (s->key == 0) {
+        atomic_fetch_add(&c->held, 1);
     }
     uint8_t *held = c->pages + (size_t)(s - c->slots) * RAM_PAGE_SIZE;
     if (known) {
@@ -120,5 +134,6 @@ void cache_drop(struct cache *c, uint16_t block, uint64_t page) {
     struct slot *s = find(c, set, key);
     if (s != NULL) {
         *s = (struct slot){ 0 };
+        atomic_fetch_sub(&c->held, 1);
     }
 }

@@ -200,6 +200,16 @@ void ram_send_set_cache(struct ram_send *s, uint64_t bytes) {
     s->gather.cache = cache_open(bytes);
 }
 
+void ram_send_limit_cache(struct ram_send *s, uint64_t bytes) {
+    if (s->gather.cache != NULL) {
+        cache_limit(s->gather.cache, bytes);
+    }
+}
+
+uint64_t ram_send_cache_held(const struct ram_send *s) {
+    return cache_held(s->gather.cache);
+}
+
 void ram_send_forget(struct ram_send *s, uint16_t block, uint64_t first, uint64_t count) {
     struct ram_block *b = &s->ram->blocks[block];
     for (uint64_t page = first; page < first + count; page++) {

@@ -114,6 +114,32 @@ static void sizes_are_whole_sets(void **state) {
     }
 }
 
+static void a_limit_keeps_new_pages_out(void **state) {
+    (void)state;
+    struct cache *c = cache_open(64 * PAGE);
+    uint8_t page[PAGE], out[PAGE];
+    assert_non_null(c);
+    memset(page, 1, sizeof(page));
+    for (uint64_t p = 0; p < 8; p++) {
+        assert_int_equal(cache_change(c, 0, p, 2, page, out, sizeof(out)), 0);
+    }
+    assert_int_equal(cache_held(c), 8 * PAGE);
+    cache_limit(c, 8 * PAGE);
+    assert_int_equal(cache_change(c, 0, 9, 2, page, out, sizeof(out)), 0);
+    assert_int_equal(cache_held(c), 8 * PAGE);
+    page[7] = 2;
+    assert_true(cache_change(c, 0, 3, 3, page, out, sizeof(out)) > 0); /* what is in it is kept up to date */
+    page[7] = 3;
+    assert_true(cache_change(c, 0, 3, 4, page, out, sizeof(out)) > 0);
+    cache_drop(c, 0, 3);
+    cache_drop(c, 0, 3);
+    assert_int_equal(cache_held(c), 7 * PAGE);
+    cache_limit(c, 64 * PAGE);
+    assert_int_equal(cache_change(c, 0, 9, 4, page, out, sizeof(out)), 0);
+    assert_int_equal(cache_held(c), 8 * PAGE);
+    cache_close(c);
+}
+
 static void blocks_do_not_meet(void **state) {
     (void)state;
     static const uint16_t blocks[] = { 0, 1, 255, UINT16_MAX - 1 };
@@ -236,6 +262,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_never_lies),
         cmocka_unit_test(sizes_are_whole_sets),
+        cmocka_unit_test(a_limit_keeps_new_pages_out),
         cmocka_unit_test(blocks_do_not_meet),
         cmocka_unit_test(what_was_dropped_is_gone),
         cmocka_unit_test(a_page_that_goes_in_full_is_replaced),
