@@ -38,7 +38,7 @@ def one(options, case, mode):
         began = at(pair.source)
         run_ = pair.run(settings, options.limit + 60, stop=False)
         ended = at(pair.destination if run_.report else pair.source)
-        lost = work_lost(began, ended, speed, shape, run_.report)
+        lost = work_lost(options, began, ended, speed, shape, run_.report)
         ram = run_.report["ram"] if run_.report else {"normal": 0, "delta": 0, "unchanged": 0, "deferred": 0}
         passes = [e for e in run_.events if e["event"] == "pass"]
         return {**run_._asdict(), "events": [], "report": None, "lost": lost, "sent": (ram["normal"] + ram["delta"]) * 4096,

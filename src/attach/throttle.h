@@ -27,10 +27,11 @@ enum throttle_kind { THROTTLE_AUTO, THROTTLE_DUTY, THROTTLE_QUOTA };
 
 struct throttle;
 
-/* Called before a file is changed: writing `text` to `path` puts it back. `text` is NULL once it was put back: there is
- * nothing to undo any more, and the result does not matter. Many notes are undone in the order in which they were made.
- * -1 refuses the change. */
-typedef int throttle_note_fn(void *opaque, const char *path, const char *text, struct error *err);
+/* Called before a file is changed to `ours`: writing `before` to `path` puts it back, if it holds `ours` still, or what
+ * the note before called so; else somebody else wrote since, and it is left so. Both are NULL once it was put back:
+ * there is nothing to undo any more, and the result does not matter. Many notes are undone in the order in which they
+ * were made first. -1 refuses the change. */
+typedef int throttle_note_fn(void *opaque, const char *path, const char *before, const char *ours, struct error *err);
 
 struct throttle_config {
     pid_t pid;               /* whose threads */

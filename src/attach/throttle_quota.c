@@ -9,7 +9,8 @@
  * longer, up to the kernel's 1 s. Never shorter: so a period that is written first and put back last keeps every step
  * within the limits that v1 demands between a group and the one around it.
  * - The kernel keeps to a quota in the mean: a thread that overruns it at a tick pays in the following periods.
- * - What somebody else wrote since is never overwritten.
+ * - What somebody else wrote since is never overwritten. Each file is judged by itself: ours is what was announced
+ * last, and what was announced before it, for a write may have failed.
  */
 #include "attach/cpu_group.h"
 #include "attach/throttle_ops.h"
@@ -36,9 +37,11 @@ struct group {
     struct cpu_group at;
     bool changed; /* by us, and noted */
     /* Valid while changed: */
-    struct bandwidth before; /* puts it back */
-    struct bandwidth ours;   /* what is there if nobody else wrote */
+    struct bandwidth before;     /* puts it back */
+    struct bandwidth ours, last; /* what is there if nobody else wrote: the newest, or else the one before */
 };
+
+enum author { AUTHOR_GONE, AUTHOR_BEFORE, AUTHOR_US, AUTHOR_OTHERS };
 
 struct quota {
     struct cpu_group_members members;
@@ -150,12 +153,13 @@ static int write_bandwidth(const struct group *g, const struct bandwidth *from, 
     return rc;
 }
 
-/* Tells the undoer what puts the group back, or that there is nothing to undo any more. */
-static int note(struct throttle *t, const struct group *g, bool is_back, struct error *err) {
+/* Tells the undoer what puts the group back from `ours`; NULL: there is nothing to undo any more. */
+static int note(struct throttle *t, const struct group *g, const struct bandwidth *ours, struct error *err) {
     for (enum cpu_group_file f = 0; f < CPU_GROUP_FILES && cpu_group_file(&g->at, f) != NULL; f++) {
         char path[PATH_MAX];
         if (cpu_group_path(&g->at, f, path, sizeof(path), err) < 0 ||
-            t->config.note(t->config.opaque, path, is_back ? NULL : g->before.text[f], err) < 0) {
+            t->config.note(t->config.opaque, path, ours != NULL ? g->before.text[f] : NULL,
+                           ours != NULL ? ours->text[f] : NULL, err) < 0) {
             return -1;
         }
     }
@@ -165,30 +169,42 @@ static int note(struct throttle *t, const struct group *g, bool is_back, struct 
 static void forget(struct throttle *t, struct group *g) {
     struct error ignored = { 0 };
     g->changed = false;
-    note(t, g, true, &ignored);
+    note(t, g, NULL, &ignored);
 }
 
-/* Whether our text is there still. 1; 0 somebody else wrote, or the group is *gone; -1 on error. */
-static int is_ours_still(struct quota *q, const struct group *g, bool *gone, struct error *err) {
+/* Who wrote what is in the file now; AUTHOR_BEFORE: nobody since. 0, or -1 on error. */
+static int find_author(struct quota *q, const struct group *g, enum cpu_group_file f, enum author *who,
+                       struct error *err) {
     char line[64];
-    int rc = cpu_group_read(&q->members, &g->at, CPU_GROUP_QUOTA, line, sizeof(line), err);
-    *gone = rc == 0;
-    return rc <= 0 ? rc : strcmp(line, g->ours.text[CPU_GROUP_QUOTA]) == 0;
-}
-
-/* Back to what it was, unless somebody else wrote since. What fails is tried again by the next call. */
-static int put_back(struct throttle *t, struct group *g, struct error *err) {
-    bool gone;
-    int rc = is_ours_still(t->state, g, &gone, err);
-    if (rc == 0 && !gone) {
-        log_warning("somebody else changed %s/%s meanwhile: it is left so", g->at.path,
-                    cpu_group_file(&g->at, CPU_GROUP_QUOTA));
-    }
-    if (rc > 0) {
-        rc = write_bandwidth(g, &g->ours, &g->before, err);
-    }
+    int rc = cpu_group_read(&q->members, &g->at, f, line, sizeof(line), err);
     if (rc < 0) {
         return -1;
+    }
+    bool ours = strcmp(line, g->ours.text[f]) == 0 || strcmp(line, g->last.text[f]) == 0;
+    *who = rc == 0                                ? AUTHOR_GONE
+           : strcmp(line, g->before.text[f]) == 0 ? AUTHOR_BEFORE
+           : ours                                 ? AUTHOR_US
+                                                  : AUTHOR_OTHERS;
+    return 0;
+}
+
+static int put_file_back(struct quota *q, const struct group *g, enum cpu_group_file f, struct error *err) {
+    enum author who;
+    if (find_author(q, g, f, &who, err) < 0) {
+        return -1;
+    }
+    if (who == AUTHOR_OTHERS) {
+        log_warning("somebody else changed %s/%s meanwhile: it is left so", g->at.path, cpu_group_file(&g->at, f));
+    }
+    return who == AUTHOR_US ? cpu_group_write(&g->at, f, g->before.text[f], err) : 0;
+}
+
+/* Back to what it was, but for what somebody else wrote since. What fails is tried again by the next call. */
+static int put_back(struct throttle *t, struct group *g, struct error *err) {
+    for (enum cpu_group_file f = 0; f < CPU_GROUP_FILES && cpu_group_file(&g->at, f) != NULL; f++) {
+        if (put_file_back(t->state, g, f, err) < 0) {
+            return -1;
+        }
     }
     forget(t, g);
     return 0;
@@ -210,30 +226,47 @@ static int put_all_back(struct throttle *t, struct error *err) {
     return rc;
 }
 
-static int changed_by_others(const struct group *g, struct error *err) {
-    return error_set(err, ERROR_VMM, "cannot throttle by quota: somebody else changed %s/%s", g->at.path,
-                     cpu_group_file(&g->at, CPU_GROUP_QUOTA));
+/* Returns 1, 0 when the group is gone, -1 on error, also when somebody else changed it. */
+static int check_authors(struct quota *q, const struct group *g, struct error *err) {
+    enum author who = AUTHOR_BEFORE;
+    for (enum cpu_group_file f = 0; f < CPU_GROUP_FILES && cpu_group_file(&g->at, f) != NULL; f++) {
+        if (find_author(q, g, f, &who, err) < 0) {
+            return -1;
+        }
+        if (who == AUTHOR_GONE) {
+            return 0;
+        }
+        bool undone = who == AUTHOR_BEFORE && strcmp(g->ours.text[f], g->before.text[f]) != 0;
+        if (who == AUTHOR_OTHERS || undone) {
+            return error_set(err, ERROR_VMM, "cannot throttle by quota: somebody else changed %s/%s", g->at.path,
+                             cpu_group_file(&g->at, f));
+        }
+    }
+    return 1;
 }
 
-/* Remembers and notes what was, once. 1, 0 when the group is gone, -1 on error. */
+/* Remembers what was, once. 1, 0 when the group is gone, -1 on error. */
 static int prepare(struct throttle *t, struct group *g, struct error *err) {
-    bool gone;
     if (g->changed) {
-        int rc = is_ours_still(t->state, g, &gone, err);
-        return rc == 0 && !gone ? changed_by_others(g, err) : rc;
+        return check_authors(t->state, g, err);
     }
     int rc = read_bandwidth(t->state, g, &g->before, err);
-    if (rc <= 0) {
-        return rc;
-    }
     g->ours = g->before;
-    if (note(t, g, false, err) < 0) {
-        struct error ignored = { 0 };
-        note(t, g, true, &ignored);
+    return rc;
+}
+
+/* Says what will be there and what was, before it is there. */
+static int announce(struct throttle *t, struct group *g, const struct bandwidth *wanted, struct error *err) {
+    if (note(t, g, wanted, err) < 0) {
+        if (!g->changed) {
+            forget(t, g);
+        }
         return -1;
     }
     g->changed = true;
-    return 1;
+    g->last = g->ours;
+    g->ours = *wanted;
+    return 0;
 }
 
 /* Returns 1, 0 when the group is gone or nobody is in it, -1 on error. */
@@ -249,17 +282,14 @@ static int throttle_group(struct throttle *t, struct group *g, unsigned percent,
     }
     struct bandwidth wanted = { 0 };
     compute(g, threads, percent, &wanted);
-    rc = write_bandwidth(g, &g->ours, &wanted, err);
-    if (rc < 0) { /* perhaps one file of two */
-        struct error ignored = { 0 };
-        if (write_bandwidth(g, &wanted, &g->before, &ignored) >= 0) {
-            forget(t, g);
-        } else {
-            g->ours = wanted; /* what was noted stays so: closing tries again, and then the guardian */
-        }
+    if (announce(t, g, &wanted, err) < 0) {
         return -1;
     }
-    g->ours = wanted;
+    rc = write_bandwidth(g, &g->last, &g->ours, err);
+    if (rc < 0) { /* perhaps one file of two; what can't be put back now closing tries again, and then the guardian */
+        struct error ignored = { 0 };
+        put_back(t, g, &ignored);
+    }
     return rc;
 }
 
@@ -294,10 +324,9 @@ static int quota_release(struct throttle *t, struct error *err) {
 /* 1, 0 when the group is gone or nobody is in it, -1 on error. */
 static int check_group(struct throttle *t, const struct group *g, struct error *err) {
     struct quota *q = t->state;
-    bool gone;
-    int rc = is_ours_still(t->state, g, &gone, err);
+    int rc = check_authors(q, g, err);
     if (rc <= 0) {
-        return rc == 0 && !gone ? changed_by_others(g, err) : rc;
+        return rc;
     }
     int64_t threads = cpu_group_threads(&q->members, &g->at, err);
     return threads > 0 ? 1 : (int)threads;

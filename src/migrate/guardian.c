@@ -42,23 +42,45 @@ static int undo_patiently(struct vmm *vmm, bool resume, struct error *err) {
     return 0;
 }
 
-static void write_note(const struct guardian_note *note) {
-    int fd CLEANUP_CLOSE = open(note->path, O_WRONLY | O_TRUNC | O_CLOEXEC);
-    size_t length = strlen(note->text);
-    if (fd >= 0 && write(fd, note->text, length) == (ssize_t)length) {
+/* One line, without its end. */
+static int read_line(const char *path, char *line, size_t size) {
+    int fd CLEANUP_CLOSE = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, line, size - 1) : -1;
+    if (n < 0) {
+        return -1;
+    }
+    line[n] = '\0';
+    line[strcspn(line, "\n")] = '\0';
+    return 0;
+}
+
+static int write_line(const char *path, const char *line) {
+    int fd CLEANUP_CLOSE = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+    return fd >= 0 && write(fd, line, strlen(line)) == (ssize_t)strlen(line) ? 0 : -1;
+}
+
+static void undo_note(const struct guardian_note *note) {
+    char line[sizeof(note->before)];
+    bool known = read_line(note->path, line, sizeof(line)) == 0;
+    if (known && strcmp(line, note->before) == 0) {
+        return; /* the engine died before its change, or behind its undoing */
+    }
+    if (known && strcmp(line, note->ours[0]) != 0 && strcmp(line, note->ours[1]) != 0) {
+        log_warning("somebody else changed %s meanwhile: it is left so", note->path);
         return;
     }
-    if (errno != ENOENT && errno != ENODEV) { /* else what was changed is gone itself */
-        log_error("the engine died, and \"%s\" could not be written back to %s: %s", note->text, note->path,
+    /* without an error where what was changed is gone itself */
+    if (write_line(note->path, note->before) < 0 && errno != ENOENT && errno != ENODEV) {
+        log_error("the engine died, and \"%s\" could not be written back to %s: %s", note->before, note->path,
                   strerror(errno));
     }
 }
 
-static void write_notes(const struct guardian_record *record) {
+static void undo_notes(const struct guardian_record *record) {
     unsigned count = atomic_load(&record->note_count);
     for (unsigned i = 0; i < count; i++) {
         if (atomic_load(&record->notes[i].set)) {
-            write_note(&record->notes[i]);
+            undo_note(&record->notes[i]);
         }
     }
 }
@@ -71,14 +93,14 @@ static _Noreturn void watch(int pipe_end, struct vmm *vmm, const struct guardian
     signal(SIGHUP, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
     if (!engine_died(pipe_end)) {
-        write_notes(record); /* what the engine could not put back itself */
+        undo_notes(record); /* what the engine could not put back itself */
         _exit(0);
     }
     if (atomic_load(&record->has_file)) {
         unlink(record->file);
     }
     log_setup("godwit guardian", LOG_INFO);
-    write_notes(record); /* before the VMM, which may need all its CPU to answer */
+    undo_notes(record); /* before the VMM, which may need all its CPU to answer */
     struct error err = { 0 };
     bool resume = !atomic_load(&record->handed_over);
     if (undo_patiently(vmm, resume, &err) < 0) {
@@ -146,13 +168,25 @@ static struct guardian_note *find_note(struct guardian_record *record, const cha
     return note;
 }
 
-int guardian_note_text(void *guardian, const char *path, const char *text, struct error *err) {
+/* The guardian reads only when we are dead, whenever that is: what it goes by while this writes stays as it is. */
+static void take_note(struct guardian_note *note, const char *before, const char *ours) {
+    if (!atomic_load(&note->set)) {
+        memcpy(note->before, before, strlen(before) + 1);
+        memcpy(note->ours[note->latest], before, strlen(before) + 1);
+    }
+    note->latest = !note->latest;
+    memcpy(note->ours[note->latest], ours, strlen(ours) + 1);
+    atomic_store(&note->set, true);
+}
+
+int guardian_note_text(void *guardian, const char *path, const char *before, const char *ours, struct error *err) {
     const struct guardian *g = guardian;
     struct guardian_note *note = NULL;
     if (g->record == NULL) {
         return error_set(err, ERROR_REFUSED, "there is no guardian that could write %s back", path);
     }
-    if (strlen(path) >= sizeof(note->path) || (text != NULL && strlen(text) >= sizeof(note->text))) {
+    if (strlen(path) >= sizeof(note->path) || (before != NULL && strlen(before) >= sizeof(note->before)) ||
+        (ours != NULL && strlen(ours) >= sizeof(note->ours[0]))) {
         return error_set(err, ERROR_REFUSED, "the guardian cannot write %s back: it is too long", path);
     }
     note = find_note(g->record, path);
@@ -160,11 +194,10 @@ int guardian_note_text(void *guardian, const char *path, const char *text, struc
         return error_set(err, ERROR_REFUSED, "the guardian cannot write %s back: %u files are the most", path,
                          GUARDIAN_NOTES);
     }
-    /* the guardian reads only when we are dead, and then all or nothing */
-    atomic_store(&note->set, false);
-    if (text != NULL) {
-        memcpy(note->text, text, strlen(text) + 1);
-        atomic_store(&note->set, true);
+    if (before != NULL && ours != NULL) {
+        take_note(note, before, ours);
+    } else {
+        atomic_store(&note->set, false);
     }
     return 0;
 }

@@ -48,7 +48,10 @@ static void begin(struct source *s, bool whole) {
                                    .at = clock_now(),
                                    .transferred = source_transferred(s),
                                    .queued = source_queued(s) };
-    ram_send_set_cache(s->send, s->plan.delta_cache);
+    if (s->stopped_at == 0) { /* else giving memory back is downtime, and no page comes again */
+        ram_send_set_cache(s->send, s->plan.delta_cache);
+    }
+    ram_send_limit_cache(s->send, s->stopped_at == 0 ? s->plan.delta_cache : 0);
     ram_send_set_urgent(s->send, s->stopped_at != 0);
     ram_send_start(s->send, whole);
 }

@@ -51,6 +51,7 @@ static void tell(struct source *s) {
 static void apply(struct source *s) {
     if (s->send != NULL) {
         ram_send_set_threads(s->send, s->plan.compress_threads, s->plan.cpu_share);
+        ram_send_limit_cache(s->send, s->plan.delta_cache); /* a smaller one is made at the next pass */
     }
 }
 
@@ -60,6 +61,7 @@ static void make(struct source *s, bool first) {
     in.guest_bytes = ram_pages(&s->ram) * RAM_PAGE_SIZE;
     in.channels = s->channel_count > 0 ? s->channel_count : 1;
     in.link_bound = s->send != NULL && ram_send_link_bound(s->send);
+    in.memory_own = s->send != NULL ? ram_send_cache_held(s->send) : 0;
     struct plan next;
     plan_make(&in, first ? NULL : &s->plan, &next);
     bool differs = first || plan_differs(&s->plan, &next);

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stddef.h>
 
 #define PAGE UINT64_C(4096)
@@ -188,24 +189,37 @@ static void plan_threads(const struct plan_input *in, struct plan *plan) {
 }
 
 /* Two batches for each thread of ours, so that none waits for another; one a channel is what can't be done without. */
-static uint64_t plan_buffers(const struct plan_input *in, const struct plan *plan, uint64_t budget, unsigned *buffers) {
-    uint64_t each = plan_buffer_bytes(in->pages_per_batch), fewest = in->channels > 0 ? in->channels : 1;
-    uint64_t most =
+static uint64_t buffers_for(const struct plan_input *in, unsigned threads, uint64_t budget) {
+    uint64_t fewest = in->channels > 0 ? in->channels : 1;
+    uint64_t n = least(fewest + 2 * (uint64_t)threads, budget / plan_buffer_bytes(in->pages_per_batch));
+    return n > fewest ? n : fewest;
+}
+
+/* Threads that a later plan may come to. */
+static unsigned most_threads(const struct plan_input *in) {
+    unsigned cpus = in->cpus > 0 && in->cpus < PLAN_MAX_THREADS ? (unsigned)ceil(in->cpus) : PLAN_MAX_THREADS;
+    unsigned compress = threads(in, in->compress_threads, cpus);
+    unsigned decompress = threads(in, in->decompress_threads, cpus);
+    return compress > decompress ? compress : decompress;
+}
+
+/* What the buffers take at most: what is left for the cache is not to change, and the cache with it, as threads come
+ * and go. */
+static uint64_t plan_buffers(const struct plan_input *in, struct plan *plan, uint64_t budget) {
+    unsigned now =
         plan->compress_threads > plan->decompress_threads ? plan->compress_threads : plan->decompress_threads;
-    uint64_t n = least(fewest + 2 * most, budget / each);
-    n = n > fewest ? n : fewest;
-    *buffers = (unsigned)n;
-    return n * each;
+    plan->buffers = (unsigned)buffers_for(in, now, budget);
+    return buffers_for(in, most_threads(in), budget) * plan_buffer_bytes(in->pages_per_batch);
 }
 
 static bool short_of_memory(const struct plan_input *in, bool before) {
     return in->memory_pressure > (before ? MEMORY_LOW : MEMORY_HIGH);
 }
 
-/* A share of what the host has, and not more than can be of use. What we have taken is missing from memory_available,
- * so the same again is less: one more reason not to follow each change. */
+/* A share of what the host has, and not more than can be of use: where more than half of a guest is written again and
+ * again no cache helps. It is only taken as far as there are such pages. */
 static uint64_t auto_budget(const struct plan_input *in, const struct plan *previous) {
-    uint64_t budget = least(in->memory_available / 8, in->guest_bytes / 8 + 64 * MIB);
+    uint64_t budget = least((in->memory_available + in->memory_own) / 8, in->guest_bytes / 2 + 64 * MIB);
     uint64_t before = previous != NULL ? previous->state.memory_budget : 0;
     if (budget >= before - before / 4 && budget <= before + before / 2) {
         return before;
@@ -239,7 +253,7 @@ static void plan_memory(const struct plan_input *in, const struct plan *previous
     bool was_short = s->short_of_memory, is_auto = in->memory_budget == 0;
     s->short_of_memory = short_of_memory(in, was_short);
     uint64_t budget = is_auto ? auto_budget(in, previous) : in->memory_budget;
-    uint64_t used = plan_buffers(in, plan, budget, &plan->buffers);
+    uint64_t used = plan_buffers(in, plan, budget);
     s->memory_budget = budget;
 
     uint64_t left = budget > used ? budget - used : 0;

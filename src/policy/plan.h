@@ -31,6 +31,7 @@ struct plan_input {
     double cpus, cpu_idle, cpu_own;       /* CPUs */
     double cpu_pressure, memory_pressure; /* percent of the time */
     uint64_t memory_available;            /* bytes */
+    uint64_t memory_own;                  /* bytes that the delta cache holds, and memory_available lacks */
 
     /* What the user said. It holds whatever the host has, within the budgets. */
     unsigned cpu_budget;                          /* percent of one CPU; 0: auto */

@@ -193,11 +193,21 @@ void ram_send_set_urgent(struct ram_send *s, bool urgent) {
 
 void ram_send_set_cache(struct ram_send *s, uint64_t bytes) {
     uint64_t have = cache_size(s->gather.cache);
-    if (have <= bytes && bytes < 2 * have) {
-        return; /* the same power of two */
+    if (have <= bytes && bytes - have < CACHE_SET_BYTES) {
+        return;
     }
     cache_close(s->gather.cache);
     s->gather.cache = cache_open(bytes);
+}
+
+void ram_send_limit_cache(struct ram_send *s, uint64_t bytes) {
+    if (s->gather.cache != NULL) {
+        cache_limit(s->gather.cache, bytes);
+    }
+}
+
+uint64_t ram_send_cache_held(const struct ram_send *s) {
+    return cache_held(s->gather.cache);
 }
 
 void ram_send_forget(struct ram_send *s, uint16_t block, uint64_t first, uint64_t count) {

@@ -73,6 +73,9 @@ void ram_send_set_peer(struct ram_send *s, const struct peer_load *load);
 void ram_send_set_urgent(struct ram_send *s, bool urgent);
 /* Main thread, between passes. The bytes for last sent versions; what was in the cache is kept when nothing changes. */
 void ram_send_set_cache(struct ram_send *s, uint64_t bytes);
+/* Main thread, at any time: no more pages get into it than so many bytes. And what it holds. */
+void ram_send_limit_cache(struct ram_send *s, uint64_t bytes);
+uint64_t ram_send_cache_held(const struct ram_send *s);
 /* Main thread, between passes: it is not known what the destination holds of these pages; they are sent again, in full.
  */
 void ram_send_forget(struct ram_send *s, uint16_t block, uint64_t first, uint64_t count);

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from gwtest.cpugroup import CpuGroup, NoGroup
 from scene import PATIENCE, wait_until
 
 # 32 MiB written over and over, at a link of 4 MB/s: held back by nearly all that there is, for a long time.
@@ -29,9 +30,9 @@ def check_let_go(scene, full):
     wait_until(lambda: speed(scene, 0.5) > 0.5 * full, "the guest is at its speed again")
 
 
-def throttled(scene):
+def throttled(scene, **settings):
     """A migration that holds the guest back by 90 % and more."""
-    migration = scene.migrate(scene.spare(), SLOW)
+    migration = scene.migrate(scene.spare(), {**SLOW, **settings})
     migration.send.wait_event(lambda e: e["event"] == "throttle" and e["percent"] >= 90, timeout=PATIENCE)
     return migration
 
@@ -49,6 +50,52 @@ def test_the_engine_ends(make_scene, number):
     check_let_go(scene, full)
     migration.receive.wait(PATIENCE)
     scene.check_runs_on()
+
+
+def stopped(pid):
+    """Whether all threads of a process stand still."""
+    states = []
+    for tid in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{tid}/stat", encoding="utf-8") as file:
+            states.append(file.read().rpartition(")")[2].split()[0])
+    return set(states) == {"T"}
+
+
+@pytest.fixture
+def in_group(make_scene):
+    """(a scene, the control group of its guest's vCPUs)"""
+    scene = make_scene(load=LOAD, memory=48 << 20)
+    try:
+        group = CpuGroup(scene.source)
+    except NoGroup as error:
+        pytest.skip(str(error))
+    with group:
+        yield scene, group
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_quota_ends_with_the_engine(in_group, number):
+    scene, group = in_group
+    before = group.quota()
+    migration = throttled(scene, **{"throttle-actuator": "cgroup"})
+    assert group.quota() != before
+    migration.send.signal(number)
+    migration.receive.wait(PATIENCE)
+    scene.check_runs_on()
+    assert group.quota() == before
+
+
+def test_a_quota_that_the_operator_changed(in_group):
+    """Whoever changes it while the guest is held back has the last word, also when the engine dies then."""
+    scene, group = in_group
+    migration = throttled(scene, **{"throttle-actuator": "cgroup"})
+    migration.send.signal(signal.SIGSTOP)
+    wait_until(lambda: stopped(migration.send.pid), "send stands still")
+    theirs = group.set_quota(77000)
+    migration.send.kill()
+    migration.receive.wait(PATIENCE)
+    scene.check_runs_on()
+    assert group.quota() == theirs
 
 
 def test_the_link_breaks(make_scene):

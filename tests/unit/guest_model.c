@@ -10,6 +10,7 @@
 #define TICK (5 * CLOCK_MS)
 #define TICK_S 0.005
 #define PASS_INTERVAL (20 * CLOCK_MS)
+#define CHANGES_AFTER 2 /* passes */
 
 struct model {
     const struct model_config *config;
@@ -91,10 +92,14 @@ static void write_tick(struct model *m) {
     }
 }
 
+static double link_in(const struct model *m, unsigned pass) {
+    return pass > CHANGES_AFTER && m->config->changes > 0 ? m->config->changes : m->config->link;
+}
+
 /* What fits through the link in a tick; true at the end of the pass. A cell is read as a whole when the pass gets
  * there: what is written then waits for the next one. */
 static bool send_tick(struct model *m) {
-    double left = m->config->link * TICK_S;
+    double left = link_in(m, m->pass) * TICK_S;
     while (left > 0 && (m->reading > 0 || m->cursor < MODEL_CELLS)) {
         if (m->reading <= 0) {
             m->reading = m->dirty[m->cursor] * CELL;
@@ -148,13 +153,13 @@ static void obey(struct model *m, unsigned before) {
 
 static void step(struct model *m, bool pass_ended) {
     unsigned throttle = m->decision.throttle;
-    double found = scan(m);
+    double found = scan(m), link = link_in(m, pass_ended ? m->pass : m->pass - 1);
     struct converge_input in = {
         .now = m->now,
         .ram = MODEL_RAM,
         .remaining = (uint64_t)remaining(m),
         .wire_rate = m->config->link * m->config->ratio,
-        .ratio = m->config->ratio,
+        .ratio = m->config->ratio * m->config->link / link,
         .dirty_rate = m->now > m->scan_at ? found / ((double)(m->now - m->scan_at) / 1e9) : -1,
         .dirty_interval = m->now - m->scan_at,
         .pass = m->pass,
@@ -193,7 +198,7 @@ static struct model_result finish(struct model *m) {
     r->ended = m->decision.action != CONVERGE_GO_ON;
     r->action = m->decision.action;
     r->passes = m->pass;
-    r->downtime = remaining(m) / m->config->link + (double)m->config->overhead / 1e9;
+    r->downtime = remaining(m) / link_in(m, m->pass) + (double)m->config->overhead / 1e9;
     r->total = (double)m->now / 1e9 + r->downtime;
     r->lost += fmax(r->downtime - limit, 0);
     return *r;

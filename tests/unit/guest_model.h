@@ -31,6 +31,7 @@ struct model_config {
     struct converge_config converge;
     struct model_guest guest;
     double link;          /* bytes/s of memory */
+    double changes;       /* the same from pass 3 on, where only what changed goes, known a pass later; 0: no other */
     double ratio;         /* bytes on the wire for each */
     int64_t sample;       /* ns between scans within a pass; 0: only where passes end */
     int64_t overhead;     /* ns */

@@ -83,7 +83,7 @@ static void step(struct model *m, uint16_t block, size_t page, uint32_t pass) {
 /* Whatever is put out and whatever is dropped: what the cache says always fits what is there. */
 static void it_never_lies(void **state) {
     (void)state;
-    static const uint64_t sizes[] = { 4, 8, 64, 1024 };
+    static const uint64_t sizes[] = { 4, 12, 64, 1000 };
     for (size_t i = 0; i < COUNT(sizes); i++) {
         struct model m;
         model_open(&m, sizes[i] * PAGE, 200, 77 + i);
@@ -99,7 +99,7 @@ static void it_never_lies(void **state) {
     }
 }
 
-static void sizes_are_powers_of_two_below(void **state) {
+static void sizes_are_whole_sets(void **state) {
     (void)state;
     assert_null(cache_open(0));
     assert_null(cache_open(4 * PAGE - 1));
@@ -109,9 +109,35 @@ static void sizes_are_powers_of_two_below(void **state) {
         struct cache *c = cache_open(bytes);
         assert_non_null(c);
         uint64_t size = cache_size(c);
-        assert_true(size <= bytes && 2 * size > bytes && (size & (size - 1)) == 0);
+        assert_true(size <= bytes && bytes - size < CACHE_SET_BYTES && size % CACHE_SET_BYTES == 0);
         cache_close(c);
     }
+}
+
+static void a_limit_keeps_new_pages_out(void **state) {
+    (void)state;
+    struct cache *c = cache_open(64 * PAGE);
+    uint8_t page[PAGE], out[PAGE];
+    assert_non_null(c);
+    memset(page, 1, sizeof(page));
+    for (uint64_t p = 0; p < 8; p++) {
+        assert_int_equal(cache_change(c, 0, p, 2, page, out, sizeof(out)), 0);
+    }
+    assert_int_equal(cache_held(c), 8 * PAGE);
+    cache_limit(c, 8 * PAGE);
+    assert_int_equal(cache_change(c, 0, 9, 2, page, out, sizeof(out)), 0);
+    assert_int_equal(cache_held(c), 8 * PAGE);
+    page[7] = 2;
+    assert_true(cache_change(c, 0, 3, 3, page, out, sizeof(out)) > 0); /* what is in it is kept up to date */
+    page[7] = 3;
+    assert_true(cache_change(c, 0, 3, 4, page, out, sizeof(out)) > 0);
+    cache_drop(c, 0, 3);
+    cache_drop(c, 0, 3);
+    assert_int_equal(cache_held(c), 7 * PAGE);
+    cache_limit(c, 64 * PAGE);
+    assert_int_equal(cache_change(c, 0, 9, 4, page, out, sizeof(out)), 0);
+    assert_int_equal(cache_held(c), 8 * PAGE);
+    cache_close(c);
 }
 
 static void blocks_do_not_meet(void **state) {
@@ -235,7 +261,8 @@ static void threads_share_it(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_never_lies),
-        cmocka_unit_test(sizes_are_powers_of_two_below),
+        cmocka_unit_test(sizes_are_whole_sets),
+        cmocka_unit_test(a_limit_keeps_new_pages_out),
         cmocka_unit_test(blocks_do_not_meet),
         cmocka_unit_test(what_was_dropped_is_gone),
         cmocka_unit_test(a_page_that_goes_in_full_is_replaced),

@@ -144,6 +144,17 @@ static void no_throttle_where_none_is_needed(void **state) {
     }
 }
 
+/* What is sent a third time goes as what changed: the guest that took seconds takes as good as none then. */
+static void changes_are_cheap(void **state) {
+    (void)state;
+    struct model_config config = config_for(2 * links[0].rate, &guests[HARD], CONVERGE_RATE);
+    double full = model_run(&config).lost;
+    config.changes = 5 * config.link;
+    struct model_result r = model_run(&config);
+    assert_true(r.ended && r.action == CONVERGE_STOP);
+    assert_true(r.lost < 0.25 * full);
+}
+
 static void nothing_to_throttle_with(void **state) {
     (void)state;
     struct model_config config = config_for(links[0].rate, &guests[HARD], CONVERGE_RATE);
@@ -213,6 +224,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(the_ratio_counts),
         cmocka_unit_test(rate_is_near_the_best),
         cmocka_unit_test(no_throttle_where_none_is_needed),
+        cmocka_unit_test(changes_are_cheap),
         cmocka_unit_test(nothing_to_throttle_with),
         cmocka_unit_test(writes_that_no_throttle_reaches),
     };

@@ -48,22 +48,35 @@ static int forget_memory(void **state) {
 
 enum behaviour { WORKS, HANDS_OVER, IS_DISMISSED, NOTES };
 
-static char noted[3][64]; /* files */
+/* Files, what is in them when the engine dies, and when the guardian is through. */
+static const struct {
+    const char *there, *then;
+} noted[] = { { "50000 100000\n", "max 100000" },
+              { "5000\n", "-1" },
+              { "1\n", "1\n" },
+              { "its operator's\n", "its operator's\n" },
+              { "5\n", "5\n" } };
+static char noted_at[COUNT(noted)][64];
 
 static int write_text(const char *path, const char *text) {
     FILE *file = fopen(path, "we");
     return file != NULL && fputs(text, file) >= 0 && fclose(file) == 0 ? 0 : -1;
 }
 
-/* The second text of the second file counts; the third file is put back before the engine dies. */
+/* One was changed; one was, and the second change did not come; one was put back and then changed by others; one was
+ * changed by us and then by others; one is yet to be changed. */
 static int make_notes(struct guardian *g) {
     struct error err = { 0 };
-    bool ok = guardian_note_text(g, noted[0], "max 100000", &err) == 0 &&
-              guardian_note_text(g, noted[1], "1", &err) == 0 && guardian_note_text(g, noted[1], "-1", &err) == 0 &&
-              guardian_note_text(g, noted[2], "2", &err) == 0 && guardian_note_text(g, noted[2], NULL, &err) == 0 &&
-              guardian_note_text(g, "/nowhere/cpu.max", "3", &err) == 0;
-    for (int i = 0; ok && i < 3; i++) {
-        ok = write_text(noted[i], "changed by the engine") == 0;
+    bool ok = guardian_note_text(g, noted_at[0], "max 100000", "50000 100000", &err) == 0 &&
+              guardian_note_text(g, noted_at[1], "-1", "5000", &err) == 0 &&
+              guardian_note_text(g, noted_at[1], "-1", "2500", &err) == 0 &&
+              guardian_note_text(g, noted_at[2], "2", "1", &err) == 0 &&
+              guardian_note_text(g, noted_at[2], NULL, NULL, &err) == 0 &&
+              guardian_note_text(g, noted_at[3], "4", "1", &err) == 0 &&
+              guardian_note_text(g, noted_at[4], "5", "1", &err) == 0 &&
+              guardian_note_text(g, "/nowhere/cpu.max", "3", "1", &err) == 0;
+    for (size_t i = 0; ok && i < COUNT(noted); i++) {
+        ok = write_text(noted_at[i], noted[i].there) == 0;
     }
     return ok ? 0 : -1;
 }
@@ -223,17 +236,15 @@ static void notes_are_written_back(void **state) {
     (void)state;
     char directory[] = "/tmp/godwit-unit-XXXXXX";
     assert_non_null(mkdtemp(directory));
-    for (int i = 0; i < 3; i++) {
-        snprintf(noted[i], sizeof(noted[i]), "%s/%d", directory, i);
+    for (size_t i = 0; i < COUNT(noted); i++) {
+        snprintf(noted_at[i], sizeof(noted_at[i]), "%s/%zu", directory, i);
     }
     assert_int_equal(kill_engine(NOTES, 0), 0);
-    expect_text(noted[0], "max 100000");
-    expect_text(noted[1], "-1");
-    expect_text(noted[2], "changed by the engine");
-    assert_int_equal(atomic_load(&seen->undone), 1);
-    for (int i = 0; i < 3; i++) {
-        unlink(noted[i]);
+    for (size_t i = 0; i < COUNT(noted); i++) {
+        expect_text(noted_at[i], noted[i].then);
+        unlink(noted_at[i]);
     }
+    assert_int_equal(atomic_load(&seen->undone), 1);
     rmdir(directory);
 }
 
@@ -246,17 +257,18 @@ static void too_many_or_too_long_notes_are_refused(void **state) {
     path[256] = '\0';
     memset(text, 't', 64);
     text[64] = '\0';
-    assert_refused(guardian_note_text(&g, "/a", "1", &err), &err, ERROR_REFUSED, "there is no guardian");
+    assert_refused(guardian_note_text(&g, "/a", "1", "0", &err), &err, ERROR_REFUSED, "there is no guardian");
     assert_ok(guardian_start(&g, &fake_vmm, &err) == 0, &err);
-    assert_refused(guardian_note_text(&g, path, "1", &err), &err, ERROR_REFUSED, "too long");
-    assert_refused(guardian_note_text(&g, "/a", text, &err), &err, ERROR_REFUSED, "too long");
-    assert_ok(guardian_note_text(&g, path + 1, text + 1, &err) == 0, &err);
+    assert_refused(guardian_note_text(&g, path, "1", "0", &err), &err, ERROR_REFUSED, "too long");
+    assert_refused(guardian_note_text(&g, "/a", text, "0", &err), &err, ERROR_REFUSED, "too long");
+    assert_refused(guardian_note_text(&g, "/a", "1", text, &err), &err, ERROR_REFUSED, "too long");
+    assert_ok(guardian_note_text(&g, path + 1, text + 1, text + 1, &err) == 0, &err);
     for (int i = 1; i < GUARDIAN_NOTES; i++) {
         snprintf(path, sizeof(path), "/%d", i);
-        assert_ok(guardian_note_text(&g, path, "1", &err) == 0, &err);
+        assert_ok(guardian_note_text(&g, path, "1", "0", &err) == 0, &err);
     }
-    assert_refused(guardian_note_text(&g, "/one/more", "1", &err), &err, ERROR_REFUSED, "64 files are the most");
-    assert_ok(guardian_note_text(&g, "/7", "2", &err) == 0, &err);
+    assert_refused(guardian_note_text(&g, "/one/more", "1", "0", &err), &err, ERROR_REFUSED, "64 files are the most");
+    assert_ok(guardian_note_text(&g, "/7", "1", "2", &err) == 0, &err);
     guardian_dismiss(&g);
 }
 

@@ -161,7 +161,7 @@ static void digests_come_first_then_the_delta_cache(void **state) {
         uint64_t available, budget;
         uint64_t digests, least_delta, most_delta;
     } cases[] = {
-        { "plenty: an eighth of the guest and 64 MiB", 1024 * GIB, 0, table, 900 * MIB, 1088 * MIB },
+        { "plenty: half of the guest and 64 MiB", 1024 * GIB, 0, table, 3900 * MIB, 4160 * MIB },
         { "tight: an eighth of 100 MiB, less the buffers", 100 * MIB, 0, 1, 0, 0 },
         { "nothing known", 0, 0, 0, 0, 0 },
         { "a budget for the buffers and half of the table", 24 * GIB, 36 * MIB, 1, 0, 0 },
@@ -182,6 +182,32 @@ static void digests_come_first_then_the_delta_cache(void **state) {
                      (unsigned long long)p.digest_bytes, (unsigned long long)p.delta_cache);
         }
     }
+}
+
+/* To change the cache's size costs what is in it: not for a thread more or less, nor for what it holds itself. */
+static void the_delta_cache_stays_as_threads_come_and_go(void **state) {
+    (void)state;
+    struct plan_input in = host();
+    in.guest_bytes = 2 * GIB;
+    in.memory_available = 20 * GIB;
+    struct plan p = first_plan(&in);
+    uint64_t cache = p.delta_cache;
+    unsigned threads = p.compress_threads;
+    bool fewer = false;
+    for (int i = 0; i < 200; i++) {
+        in.now += STEP;
+        in.cpu_idle = i / 40 % 2 == 0 ? 1 : 8;
+        in.memory_own = (uint64_t)i * 8 * MIB < cache ? (uint64_t)i * 8 * MIB : cache;
+        in.memory_available = 8 * GIB - in.memory_own; /* an eighth of it all is less than what it may have */
+        plan_make(&in, &p, &p);
+        check(&in, &p);
+        fewer |= p.compress_threads < threads;
+        if (i == 0) {
+            cache = p.delta_cache;
+        }
+        assert_int_equal(p.delta_cache, cache);
+    }
+    assert_true(fewer && cache > 0);
 }
 
 static void the_users_delta_cache(void **state) {
@@ -410,6 +436,7 @@ int main(void) {
         cmocka_unit_test(a_budget_that_is_lowered_holds_at_once),
         cmocka_unit_test(more_threads_than_channels_only_for_a_slow_link),
         cmocka_unit_test(digests_come_first_then_the_delta_cache),
+        cmocka_unit_test(the_delta_cache_stays_as_threads_come_and_go),
         cmocka_unit_test(the_users_delta_cache),
         cmocka_unit_test(a_host_short_of_memory_gets_the_cache_back),
         cmocka_unit_test(pressure_halves_the_share_and_calm_brings_it_back),

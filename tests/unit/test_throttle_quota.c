@@ -67,18 +67,22 @@ static void put_v1(const char *root) {
     put_file(root, V1 "/vcpus/tasks", "4001\n4002\n");
 }
 
-/* What the undoer heard, "path=text" or "path" for what was put back; a line each. */
+/* What the undoer heard, "path=before>ours" or "path" for what was put back; a line each. */
 static char heard[4096];
 static int refuse_after = -1;
 
-static int hear(void *opaque, const char *path, const char *text, struct error *err) {
+static int hear(void *opaque, const char *path, const char *before, const char *ours, struct error *err) {
     size_t n = strlen(heard);
     path += strlen(opaque);
-    if (text != NULL && refuse_after == 0) {
+    if (before != NULL && refuse_after == 0) {
         return error_set(err, ERROR_REFUSED, "no room for notes");
     }
-    refuse_after -= text != NULL && refuse_after > 0;
-    snprintf(heard + n, sizeof(heard) - n, "%s%s%s\n", path, text != NULL ? "=" : "", text != NULL ? text : "");
+    refuse_after -= before != NULL && refuse_after > 0;
+    if (before != NULL) {
+        snprintf(heard + n, sizeof(heard) - n, "%s=%s>%s\n", path, before, ours);
+    } else {
+        snprintf(heard + n, sizeof(heard) - n, "%s\n", path);
+    }
     return 0;
 }
 
@@ -120,8 +124,12 @@ static void v2_is_throttled_and_put_back(void **state) {
     set(t, 50);
     assert_file(root, V2 "/vcpu0/cpu.max", "50000 100000");
     assert_file(root, V2 "/vcpu1/cpu.max", "25000 100000"); /* half of what the operator left it */
-    assert_string_equal(heard, V2 "/vcpu0/cpu.max=max 100000\n" V2 "/vcpu1/cpu.max=50000 100000\n");
+    assert_string_equal(heard,
+                        V2 "/vcpu0/cpu.max=max 100000>50000 100000\n" V2 "/vcpu1/cpu.max=50000 100000>25000 100000\n");
+    heard[0] = '\0';
     set(t, 99);
+    assert_string_equal(heard,
+                        V2 "/vcpu0/cpu.max=max 100000>1000 100000\n" V2 "/vcpu1/cpu.max=50000 100000>1000 200000\n");
     assert_file(root, V2 "/vcpu0/cpu.max", "1000 100000");
     assert_file(root, V2 "/vcpu1/cpu.max", "1000 200000"); /* 1 ms is the kernel's least */
     heard[0] = '\0';
@@ -135,7 +143,8 @@ static void v2_is_throttled_and_put_back(void **state) {
     heard[0] = '\0';
     set(t, 75);
     assert_file(root, V2 "/vcpu0/cpu.max", "10000 40000"); /* one thread cannot use two CPUs */
-    assert_string_equal(heard, V2 "/vcpu0/cpu.max=80000 40000\n" V2 "/vcpu1/cpu.max=50000 100000\n");
+    assert_string_equal(heard,
+                        V2 "/vcpu0/cpu.max=80000 40000>10000 40000\n" V2 "/vcpu1/cpu.max=50000 100000>12500 100000\n");
     assert_true(throttle_held_ns(t) > 0);
     throttle_close(t);
     assert_file(root, V2 "/vcpu0/cpu.max", "80000 40000");
@@ -149,7 +158,7 @@ static void v1_is_throttled_and_put_back(void **state) {
     set(t, 50);
     assert_file(root, V1 "/vcpus/cpu.cfs_quota_us", "50000"); /* of two threads */
     assert_file(root, V1 "/vcpus/cpu.cfs_period_us", "50000");
-    assert_string_equal(heard, V1 "/vcpus/cpu.cfs_quota_us=-1\n" V1 "/vcpus/cpu.cfs_period_us=50000\n");
+    assert_string_equal(heard, V1 "/vcpus/cpu.cfs_quota_us=-1>50000\n" V1 "/vcpus/cpu.cfs_period_us=50000>50000\n");
     set(t, 99);
     assert_file(root, V1 "/vcpus/cpu.cfs_quota_us", "1000");
     assert_file(root, V1 "/vcpus/cpu.cfs_period_us", "50000");
@@ -232,7 +241,8 @@ static void an_undoer_that_refuses_stops_it(void **state) {
     assert_refused(throttle_set(t, 50, &err), &err, ERROR_REFUSED, "no room for notes");
     assert_file(root, V2 "/vcpu0/cpu.max", "max 100000");
     assert_file(root, V2 "/vcpu1/cpu.max", "50000 100000");
-    assert_string_equal(heard, V2 "/vcpu0/cpu.max=max 100000\n" V2 "/vcpu1/cpu.max\n" V2 "/vcpu0/cpu.max\n");
+    assert_string_equal(heard,
+                        V2 "/vcpu0/cpu.max=max 100000>50000 100000\n" V2 "/vcpu1/cpu.max\n" V2 "/vcpu0/cpu.max\n");
     throttle_close(t);
 }
 
@@ -251,6 +261,27 @@ static void what_somebody_else_wrote_stays(void **state) {
     put_file(root, V2 "/vcpu0/cpu.max", "7000 70000\n");
     assert_refused(throttle_set(t, 60, &err), &err, ERROR_VMM, "somebody else changed");
     assert_file(root, V2 "/vcpu0/cpu.max", "7000 70000");
+    throttle_close(t);
+}
+
+/* v1: of two files the operator may have meant one; the other is ours to put back all the same. */
+static void what_somebody_else_wrote_stays_v1(void **state) {
+    char *root = *state;
+    struct error err = { 0 };
+    put_v1(root);
+    put_file(root, V1 "/vcpus/cpu.cfs_quota_us", "5000\n");
+    struct throttle *t = open_quota(root);
+    set(t, 99);
+    assert_file(root, V1 "/vcpus/cpu.cfs_period_us", "1000000");
+    put_file(root, V1 "/vcpus/cpu.cfs_quota_us", "30000\n");
+    assert_refused(throttle_check(t, &err), &err, ERROR_VMM, "somebody else changed");
+    assert_file(root, V1 "/vcpus/cpu.cfs_quota_us", "30000");
+    assert_file(root, V1 "/vcpus/cpu.cfs_period_us", "50000");
+    set(t, 50);
+    put_file(root, V1 "/vcpus/cpu.cfs_period_us", "70000\n");
+    assert_refused(throttle_set(t, 60, &err), &err, ERROR_VMM, "somebody else changed");
+    assert_file(root, V1 "/vcpus/cpu.cfs_quota_us", "30000");
+    assert_file(root, V1 "/vcpus/cpu.cfs_period_us", "70000");
     throttle_close(t);
 }
 
@@ -290,7 +321,8 @@ int main(void) {
         TEST(without_an_undoer_it_is_refused),   TEST(groups_with_other_threads_are_refused),
         TEST(what_cannot_be_written_is_refused), TEST(nonsense_is_no_quota),
         TEST(an_undoer_that_refuses_stops_it),   TEST(what_somebody_else_wrote_stays),
-        TEST(vcpus_may_go_one_by_one),           cmocka_unit_test(kinds_have_names),
+        TEST(what_somebody_else_wrote_stays_v1), TEST(vcpus_may_go_one_by_one),
+        cmocka_unit_test(kinds_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
