@@ -6,7 +6,7 @@ import time
 
 from links import chosen
 from results import median, table, verdict
-from shapes import MEMORY, SIX, THREE, at, full_speed, guest, work_lost
+from shapes import MEMORY, PAGE, SIX, THREE, at, full_speed, guest, work_lost
 
 BENCH = "converge"
 # shape-link: "pages-1g" is the hard one
@@ -39,7 +39,7 @@ def one(options, case, mode):
         ended = at(there)
         lost = work_lost(options, began, ended, speed, shape, run_.report)
         throttle = run_.report["throttle"] if run_.report else {"max-percent": 0, "time": 0}
-        return {**run_._asdict(), "events": [], "lost": lost, "speed": speed * 4096, "held": throttle["time"] / 1000,
+        return {**run_._asdict(), "events": [], "lost": lost, "speed": speed * PAGE, "held": throttle["time"] / 1000,
                 "max-throttle": throttle["max-percent"], "expected": (run_.report or {}).get("expected-downtime")}
 
 

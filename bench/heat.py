@@ -8,7 +8,7 @@ import statistics
 
 from links import chosen
 from results import median, table, verdict
-from shapes import MEMORY, THREE, at, full_speed, guest, work_lost
+from shapes import MEMORY, PAGE, THREE, at, full_speed, guest, work_lost
 
 BENCH = "heat"
 SHAPES = ("zipf", "slow", "uniform", "idle")
@@ -41,8 +41,8 @@ def one(options, case, mode):
         lost = work_lost(options, began, ended, speed, shape, run_.report)
         ram = run_.report["ram"] if run_.report else {"normal": 0, "delta": 0, "unchanged": 0, "deferred": 0}
         passes = [e for e in run_.events if e["event"] == "pass"]
-        return {**run_._asdict(), "events": [], "report": None, "lost": lost, "sent": (ram["normal"] + ram["delta"]) * 4096,
-                "unchanged": ram["unchanged"] * 4096, "deferred": ram["deferred"] * 4096,
+        return {**run_._asdict(), "events": [], "report": None, "lost": lost, "sent": (ram["normal"] + ram["delta"]) * PAGE,
+                "unchanged": ram["unchanged"] * PAGE, "deferred": ram["deferred"] * PAGE,
                 "passes": [(e["pages"], e.get("deferred", 0), round(e["ms"])) for e in passes]}
 
 

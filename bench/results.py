@@ -30,6 +30,11 @@ def cpu_times():
     return steal, user + nice + system + irq + softirq + steal
 
 
+def as_dict(run):
+    """A run that may be a namedtuple."""
+    return run if isinstance(run, dict) else run._asdict()
+
+
 class Journal:
     """All runs. With a path they are in that file too after each run, for a campaign takes hours and may be cut short;
     runs that the file held before count with the new ones, so that a campaign can be made in parts. Runs of another
@@ -55,8 +60,7 @@ class Journal:
 
     def add(self, bench, case, mode, pair, run, ours=True):
         """`run` is a namedtuple or a dictionary; `ours`: problems are godwit's."""
-        run = {"bench": bench, "case": case, "mode": mode, "pair": pair, **self.kind,
-               **(run if isinstance(run, dict) else run._asdict())}
+        run = {"bench": bench, "case": case, "mode": mode, "pair": pair, **self.kind, **as_dict(run)}
         self.runs.append(run)
         if self.path:
             with open(self.path + ".new", "w", encoding="utf-8") as file:
@@ -77,17 +81,17 @@ class Journal:
         for case in cases:
             for pair in range(first, first + pairs):
                 for mode in modes:
-                    self.add(bench, case, mode, pair, self.calmest(lambda m=mode, c=case, p=pair: measure(c, m, p)))
+                    self.add(bench, case, mode, pair, self.calmest(measure, case, mode, pair))
 
-    def calmest(self, measure):
+    def calmest(self, measure, *what):
         """A run as a dictionary, with the percentage of CPU time that was "stolen" meanwhile. Where that was too much it is
         made again, whatever it says, and the calmest counts; one that went wrong always does."""
         tried = []
         for _ in range(1 + AGAIN):
             before = cpu_times()
-            run = measure()
+            run = measure(*what)
             stolen, spent = (b - a for a, b in zip(before, cpu_times()))
-            run = {**(run if isinstance(run, dict) else run._asdict()), "stolen": round(100 * stolen / max(spent, 1), 1)}
+            run = {**as_dict(run), "stolen": round(100 * stolen / max(spent, 1), 1)}
             tried.append(run)
             if run.get("problems"):
                 return run

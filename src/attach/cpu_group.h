@@ -43,7 +43,10 @@ int cpu_group_check(struct cpu_group_members *m, const struct cpu_group *g, stru
 /* How many threads the group has, all of them members; 0 also when it is gone; -1 when a stranger is in it. */
 int64_t cpu_group_threads(struct cpu_group_members *m, const struct cpu_group *g, struct error *err);
 
-/* A file's name; NULL where this version has it not. */
+/* How many files this version has, and their names; NULL where it has not that one. */
+static inline enum cpu_group_file cpu_group_files(const struct cpu_group *g) {
+    return g->v2 ? CPU_GROUP_PERIOD : CPU_GROUP_FILES;
+}
 const char *cpu_group_file(const struct cpu_group *g, enum cpu_group_file file);
 int cpu_group_path(const struct cpu_group *g, enum cpu_group_file file, char *path, size_t size, struct error *err);
 

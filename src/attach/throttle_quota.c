@@ -98,7 +98,7 @@ static int quota_open(struct throttle *t, struct error *err) {
 
 /* Returns 1, 0 when the group is gone, -1 on error. */
 static int read_bandwidth(struct quota *q, const struct group *g, struct bandwidth *b, struct error *err) {
-    for (enum cpu_group_file f = 0; f < CPU_GROUP_FILES && cpu_group_file(&g->at, f) != NULL; f++) {
+    for (enum cpu_group_file f = 0; f < cpu_group_files(&g->at); f++) {
         int rc = cpu_group_read(&q->members, &g->at, f, b->text[f], sizeof(b->text[f]), err);
         if (rc <= 0) {
             return rc;
@@ -155,7 +155,7 @@ static int write_bandwidth(const struct group *g, const struct bandwidth *from, 
 
 /* Tells the undoer what puts the group back from `ours`; NULL: there is nothing to undo any more. */
 static int note(struct throttle *t, const struct group *g, const struct bandwidth *ours, struct error *err) {
-    for (enum cpu_group_file f = 0; f < CPU_GROUP_FILES && cpu_group_file(&g->at, f) != NULL; f++) {
+    for (enum cpu_group_file f = 0; f < cpu_group_files(&g->at); f++) {
         char path[PATH_MAX];
         if (cpu_group_path(&g->at, f, path, sizeof(path), err) < 0 ||
             t->config.note(t->config.opaque, path, ours != NULL ? g->before.text[f] : NULL,
@@ -177,14 +177,12 @@ static int find_author(struct quota *q, const struct group *g, enum cpu_group_fi
                        struct error *err) {
     char line[64];
     int rc = cpu_group_read(&q->members, &g->at, f, line, sizeof(line), err);
-    if (rc < 0) {
-        return -1;
+    if (rc <= 0) {
+        *who = AUTHOR_GONE;
+        return rc;
     }
     bool ours = strcmp(line, g->ours.text[f]) == 0 || strcmp(line, g->last.text[f]) == 0;
-    *who = rc == 0                                ? AUTHOR_GONE
-           : strcmp(line, g->before.text[f]) == 0 ? AUTHOR_BEFORE
-           : ours                                 ? AUTHOR_US
-                                                  : AUTHOR_OTHERS;
+    *who = strcmp(line, g->before.text[f]) == 0 ? AUTHOR_BEFORE : ours ? AUTHOR_US : AUTHOR_OTHERS;
     return 0;
 }
 
@@ -201,7 +199,7 @@ static int put_file_back(struct quota *q, const struct group *g, enum cpu_group_
 
 /* Back to what it was, but for what somebody else wrote since. What fails is tried again by the next call. */
 static int put_back(struct throttle *t, struct group *g, struct error *err) {
-    for (enum cpu_group_file f = 0; f < CPU_GROUP_FILES && cpu_group_file(&g->at, f) != NULL; f++) {
+    for (enum cpu_group_file f = 0; f < cpu_group_files(&g->at); f++) {
         if (put_file_back(t->state, g, f, err) < 0) {
             return -1;
         }
@@ -229,7 +227,7 @@ static int put_all_back(struct throttle *t, struct error *err) {
 /* Returns 1, 0 when the group is gone, -1 on error, also when somebody else changed it. */
 static int check_authors(struct quota *q, const struct group *g, struct error *err) {
     enum author who = AUTHOR_BEFORE;
-    for (enum cpu_group_file f = 0; f < CPU_GROUP_FILES && cpu_group_file(&g->at, f) != NULL; f++) {
+    for (enum cpu_group_file f = 0; f < cpu_group_files(&g->at); f++) {
         if (find_author(q, g, f, &who, err) < 0) {
             return -1;
         }

@@ -48,11 +48,12 @@ static void begin(struct source *s, bool whole) {
                                    .at = clock_now(),
                                    .transferred = source_transferred(s),
                                    .queued = source_queued(s) };
-    if (s->stopped_at == 0) { /* else giving memory back is downtime, and no page comes again */
+    bool stopped = s->stopped_at != 0;
+    if (!stopped) { /* else giving memory back is downtime, and no page comes again */
         ram_send_set_cache(s->send, s->plan.delta_cache);
     }
-    ram_send_limit_cache(s->send, s->stopped_at == 0 ? s->plan.delta_cache : 0);
-    ram_send_set_urgent(s->send, s->stopped_at != 0);
+    ram_send_limit_cache(s->send, stopped ? 0 : s->plan.delta_cache);
+    ram_send_set_urgent(s->send, stopped);
     ram_send_start(s->send, whole);
 }
 

@@ -12,6 +12,7 @@ from scene import PATIENCE, wait_until
 # 32 MiB written over and over, at a link of 4 MB/s: held back by nearly all that there is, for a long time.
 LOAD = "uniform,rate=300M,hot=32M,write=4096"
 SLOW = {"max-bandwidth": "8M", "compression": "none"}
+BY_QUOTA = {**SLOW, "throttle-actuator": "cgroup"}
 
 
 def stamps(scene):
@@ -30,9 +31,9 @@ def check_let_go(scene, full):
     wait_until(lambda: speed(scene, 0.5) > 0.5 * full, "the guest is at its speed again")
 
 
-def throttled(scene, **settings):
+def throttled(scene, settings=None):
     """A migration that holds the guest back by 90 % and more."""
-    migration = scene.migrate(scene.spare(), {**SLOW, **settings})
+    migration = scene.migrate(scene.spare(), settings or SLOW)
     migration.send.wait_event(lambda e: e["event"] == "throttle" and e["percent"] >= 90, timeout=PATIENCE)
     return migration
 
@@ -77,7 +78,7 @@ def in_group(make_scene):
 def test_a_quota_ends_with_the_engine(in_group, number):
     scene, group = in_group
     before = group.quota()
-    migration = throttled(scene, **{"throttle-actuator": "cgroup"})
+    migration = throttled(scene, BY_QUOTA)
     assert group.quota() != before
     migration.send.signal(number)
     migration.receive.wait(PATIENCE)
@@ -88,7 +89,7 @@ def test_a_quota_ends_with_the_engine(in_group, number):
 def test_a_quota_that_the_operator_changed(in_group):
     """Whoever changes it while the guest is held back has the last word, also when the engine dies then."""
     scene, group = in_group
-    migration = throttled(scene, **{"throttle-actuator": "cgroup"})
+    migration = throttled(scene, BY_QUOTA)
     migration.send.signal(signal.SIGSTOP)
     wait_until(lambda: stopped(migration.send.pid), "send stands still")
     theirs = group.set_quota(77000)
