@@ -4,7 +4,7 @@
 #define GODWIT_CMD_OPTIONS_H
 
 #include "base/error.h"
-#include "migrate/params.h"
+#include "params/params.h"
 #include "vmm/vmm.h"
 #include "wire/address.h"
 

@@ -5,7 +5,7 @@
 #include "cmd/cmd.h"
 #include "cmd/predict_report.h"
 #include "cmd/signals.h"
-#include "migrate/converge_params.h"
+#include "params/converge_params.h"
 #include "predict/rate.h"
 #include "ram/block.h"
 #include "vmm/qemu/qemu.h"

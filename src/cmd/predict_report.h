@@ -4,7 +4,7 @@
 #define GODWIT_CMD_PREDICT_REPORT_H
 
 #include "base/error.h"
-#include "migrate/params.h"
+#include "params/params.h"
 #include "predict/outlook.h"
 #include "predict/watch.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/probe.h"
 
-#include "attach/kernel.h"
 #include "cmd/cmd.h"
+#include "track/kernel.h"
 
 #include <getopt.h>
 #include <jansson.h>

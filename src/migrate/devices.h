@@ -6,7 +6,7 @@
 #include "accel/accel.h"
 #include "base/error.h"
 #include "migrate/events.h"
-#include "migrate/params.h"
+#include "params/params.h"
 
 #include <jansson.h>
 #include <pthread.h>

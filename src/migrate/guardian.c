@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "migrate/guardian.h"
 
-#include "attach/process.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "host/process.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "migrate/source.h"
 
-#include "attach/process.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "host/process.h"
 #include "migrate/stage.h"
 
 #include <signal.h>

@@ -3,10 +3,9 @@
 #ifndef GODWIT_MIGRATE_SOURCE_H
 #define GODWIT_MIGRATE_SOURCE_H
 
-#include "attach/throttle.h"
-#include "attach/tracker.h"
 #include "base/error.h"
 #include "base/limit.h"
+#include "hold/throttle.h"
 #include "host/load.h"
 #include "host/pace.h"
 #include "host/waiting.h"
@@ -15,9 +14,9 @@
 #include "migrate/devices.h"
 #include "migrate/events.h"
 #include "migrate/guardian.h"
-#include "migrate/params.h"
 #include "migrate/relay.h"
 #include "migrate/status.h"
+#include "params/params.h"
 #include "policy/converge.h"
 #include "policy/forecast.h"
 #include "policy/plan.h"
@@ -26,6 +25,7 @@
 #include "ram/digest.h"
 #include "ram/removal.h"
 #include "ram/send.h"
+#include "track/tracker.h"
 #include "vmm/vmm.h"
 #include "wire/address.h"
 #include "wire/hello.h"

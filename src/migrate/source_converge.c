@@ -4,7 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "migrate/converge_params.h"
+#include "params/converge_params.h"
 #include "policy/cadence.h"
 #include "policy/converge_json.h"
 

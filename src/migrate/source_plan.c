@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "migrate/affinity.h"
-#include "migrate/plan_params.h"
+#include "params/plan_params.h"
 
 #include <unistd.h>
 

@@ -4,7 +4,7 @@
 #define GODWIT_PREDICT_CONTENT_H
 
 #include "base/error.h"
-#include "migrate/params.h"
+#include "params/params.h"
 #include "predict/simulate.h"
 #include "ram/choice.h"
 

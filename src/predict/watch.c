@@ -8,13 +8,12 @@
  */
 #include "predict/watch.h"
 
-#include "attach/tracker.h"
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "codec/delta.h"
 #include "host/load.h"
-#include "migrate/plan_params.h"
+#include "params/plan_params.h"
 #include "policy/cadence.h"
 #include "policy/forecast.h"
 #include "predict/xorshift.h"
@@ -22,6 +21,7 @@
 #include "ram/block.h"
 #include "ram/digest.h"
 #include "ram/zero.h"
+#include "track/tracker.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -4,7 +4,7 @@
 #define GODWIT_PREDICT_WATCH_H
 
 #include "base/error.h"
-#include "migrate/params.h"
+#include "params/params.h"
 #include "policy/plan.h"
 #include "predict/content.h"
 #include "predict/trace.h"

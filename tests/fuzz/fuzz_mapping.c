@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A line of /proc/PID/maps (attach/process.h). */
-#include "attach/process.h"
 #include "fuzz.h"
+#include "host/process.h"
 
 #include <inttypes.h>
 #include <sys/sysmacros.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Parameters: the input as NAME=VALUE of the command line, and as the JSON object of a client or of the other side. */
 #include "fuzz.h"
-#include "migrate/params.h"
+#include "params/params.h"
 
 #include <string.h>
 

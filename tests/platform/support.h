@@ -5,7 +5,7 @@
 
 #include "../support/check.h"
 
-#include "attach/tracker.h"
+#include "track/tracker.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
 /* /proc as this kernel writes it, and text that no kernel should write. */
 #include "support.h"
 
-#include "attach/process.h"
 #include "base/cleanup.h"
+#include "host/process.h"
 
 #include <fcntl.h>
 #include <stdio.h>

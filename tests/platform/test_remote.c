@@ -2,10 +2,10 @@
 /* A system call run in a process leaves no trace in it: what it was doing goes on with the right result. */
 #include "support.h"
 
-#include "attach/process.h"
-#include "attach/remote.h"
-#include "attach/uapi.h"
 #include "base/clock.h"
+#include "host/process.h"
+#include "remote/remote.h"
+#include "remote/uapi.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,9 +4,9 @@
 #include "spinners.h"
 #include "support.h"
 
-#include "attach/process.h"
-#include "attach/throttle.h"
 #include "base/clock.h"
+#include "hold/throttle.h"
+#include "host/process.h"
 
 #include <errno.h>
 #include <pthread.h>

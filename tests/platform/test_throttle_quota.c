@@ -3,8 +3,8 @@
 #include "spinners.h"
 #include "support.h"
 
-#include "attach/throttle.h"
 #include "base/clock.h"
+#include "hold/throttle.h"
 #include "host/file.h"
 #include "host/parse.h"
 

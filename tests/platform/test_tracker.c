@@ -2,12 +2,12 @@
 /* Both trackers against a process that writes where it is told to: exactly those pages, whatever is under them. */
 #include "support.h"
 
-#include "attach/kernel.h"
-#include "attach/process.h"
-#include "attach/remote.h"
-#include "attach/uapi.h"
 #include "base/bits.h"
 #include "base/clock.h"
+#include "host/process.h"
+#include "remote/remote.h"
+#include "remote/uapi.h"
+#include "track/kernel.h"
 
 #include <fcntl.h>
 #include <signal.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "migrate/params.h"
+#include "params/params.h"
 #include "support.h"
 
 static struct params set(const char *assignment) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Throttling by quota on invented control groups; no thread of these numbers needs to be there. */
-#include "attach/throttle.h"
+#include "hold/throttle.h"
 #include "support.h"
 
 #include <stdio.h>

@@ -3,7 +3,7 @@
 #ifndef GODWIT_VMM_QEMU_INTERNAL_H
 #define GODWIT_VMM_QEMU_INTERNAL_H
 
-#include "attach/process.h"
+#include "host/process.h"
 #include "vmm/qemu/qemu.h"
 #include "vmm/qemu/query.h"
 

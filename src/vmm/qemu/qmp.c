@@ -4,7 +4,7 @@
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/log.h"
-#include "vmm/qemu/stream.h"
+#include "vmm/qemu/line.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +23,7 @@ struct event {
 };
 
 struct qmp {
-    struct stream stream;
+    struct line_socket line;
     struct qmp_version version;
     uint64_t last_id;
     unsigned garbage; /* lines in a row that were no QMP message */
@@ -43,7 +43,7 @@ static struct qmp *create(struct error *err) {
         error_errno(err, ERROR_SYSTEM, "no memory for a QMP connection");
         return NULL;
     }
-    q->stream.fd = -1;
+    q->line.fd = -1;
     q->last = &q->first;
     q->garbage_max = GARBAGE_MAX;
     return q;
@@ -51,7 +51,7 @@ static struct qmp *create(struct error *err) {
 
 struct qmp *qmp_connect(const char *path, int64_t timeout_ns, struct error *err) {
     struct qmp *q = create(err);
-    if (q != NULL && stream_connect(&q->stream, path, clock_now() + timeout_ns, err) < 0) {
+    if (q != NULL && line_connect(&q->line, path, clock_now() + timeout_ns, err) < 0) {
         qmp_close(q);
         return NULL;
     }
@@ -64,7 +64,7 @@ struct qmp *qmp_from_fd(int fd, struct error *err) {
         close(fd);
         return NULL;
     }
-    stream_from_fd(&q->stream, fd);
+    line_from_fd(&q->line, fd);
     return q;
 }
 
@@ -94,7 +94,7 @@ static void drop_events(struct qmp *q) {
 void qmp_close(struct qmp *q) {
     if (q != NULL) {
         drop_events(q);
-        stream_close(&q->stream);
+        line_close(&q->line);
         free(q);
     }
 }
@@ -104,11 +104,11 @@ struct qmp_version qmp_version(const struct qmp *q) {
 }
 
 pid_t qmp_peer_pid(const struct qmp *q) {
-    return stream_peer(&q->stream);
+    return line_peer(&q->line);
 }
 
 int qmp_poll_fd(const struct qmp *q) {
-    return q->stream.fd;
+    return q->line.fd;
 }
 
 void qmp_on_event(struct qmp *q, qmp_event_fn *callback, void *opaque) {
@@ -117,7 +117,7 @@ void qmp_on_event(struct qmp *q, qmp_event_fn *callback, void *opaque) {
 }
 
 bool qmp_gone(const struct qmp *q) {
-    return q->stream.ended;
+    return q->line.ended;
 }
 
 const char *qmp_refusal(const struct qmp *q) {
@@ -176,7 +176,7 @@ static int next_message(struct qmp *q, json_t **message, bool or_event, int64_t 
     for (;;) {
         char *line;
         size_t length;
-        int n = stream_line(&q->stream, &line, &length, deadline, err);
+        int n = line_read(&q->line, &line, &length, deadline, err);
         if (n <= 0) {
             return n;
         }
@@ -264,7 +264,7 @@ static int send_command(struct qmp *q, const char *command, json_t *args, const 
         text = NULL;
         return error_set(err, ERROR_SYSTEM, "cannot write the QMP command %s", command);
     }
-    return stream_write(&q->stream, text, (size_t)n, pass_fd, deadline, err);
+    return line_write(&q->line, text, (size_t)n, pass_fd, deadline, err);
 }
 
 /* Fills `err` from QEMU's error object and remembers its class. */
@@ -327,7 +327,7 @@ static int execute(struct qmp *q, const char *command, json_t *args, int pass_fd
         snprintf(q->refusal, sizeof(q->refusal), "GenericError");
         return error_set(err, ERROR_VMM, "QEMU refused %s: injected fault", command);
     }
-    if (q->stream.half_written) {
+    if (q->line.half_written) {
         json_decref(args);
         return error_set(err, ERROR_VMM, "%s was not sent: an earlier command got stuck in the middle", command);
     }
@@ -380,9 +380,9 @@ int qmp_resync(struct qmp *q, int64_t timeout_ns, struct error *err) {
     char id[64];
     int64_t deadline = clock_now() + timeout_ns;
     q->refusal[0] = '\0';
-    stream_forget(&q->stream);
+    line_forget(&q->line);
     drop_events(q);
-    q->stream.half_written = false;
+    q->line.half_written = false;
     q->garbage = 0;
     q->garbage_max = GARBAGE_MAX_RESYNC;
     new_id(q, id, sizeof(id));

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "params/params.h"
+
+#include "policy/converge.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* How two values that were both set become one. */
+enum agreement {
+    STRICTER,    /* the smaller one; 0 stands for no limit */
+    SOURCE_SAYS, /* the destination's word counts when the source says nothing */
+    SOURCE_ONLY, /* nobody else's business */
+    DESTINATION_SAYS,
+    EACH_ITS_OWN, /* about the host that it was set on */
+};
+
+static const char *const on_off[] = { "off", "on", NULL };
+static const char *const compressions[] = { "auto", "none", "lz4", "zstd", "deflate", "qat", NULL };
+static const char *const bypasses[] = { "auto", "off", NULL };
+/* In the order of the enums that take them. */
+static const char *const policies[] = { "none", "stepped", "staged", "rate", NULL };
+static const char *const actuators[] = { "auto", "ptrace", "cgroup", NULL };
+static const char *const timeout_actions[] = { "abort", "force", NULL };
+static const char *const trackers[] = { "auto", "async", "sync", NULL };
+
+struct param_row {
+    const char *name;
+    const char *const *words;    /* for enums: the value is the index */
+    int64_t min, max, otherwise; /* `otherwise` PARAM_AUTO: the word "auto" is a value */
+    enum agreement agreement;
+    bool live;
+    const char *help;
+    size_t text; /* where the text is in struct params; 0: it is a number */
+};
+
+#define AUTO PARAM_AUTO
+
+static const struct param_row table[PARAM_COUNT] = {
+    [PARAM_DOWNTIME_LIMIT] = { "downtime-limit", NULL, 0, 2000000, 300, STRICTER, true,
+                               "ms that the guest may stand still at the switchover" },
+    [PARAM_MAX_BANDWIDTH] = { "max-bandwidth", NULL, 0, INT64_MAX, 0, STRICTER, true,
+                              "bytes/s over all channels (K, M, G: powers of 1024); 0: no limit" },
+    [PARAM_CHANNELS] = { "channels", NULL, 0, 64, 0, STRICTER, false,
+                         "connections that carry RAM; 0: 4 or the number of CPUs, whichever is less" },
+    [PARAM_PAGES_PER_BATCH] = { "pages-per-batch", NULL, 1, 1024, 128, STRICTER, false,
+                                "pages of 4 KiB that are compressed and sent as one unit" },
+    [PARAM_COMPRESSION] = { "compression", compressions, 0, 5, 0, SOURCE_SAYS, true,
+                            "auto chooses for each batch what is in place soonest" },
+    [PARAM_LZ4_ACCELERATION] = { "lz4-acceleration", NULL, 1, 65537, 1, SOURCE_SAYS, true,
+                                 "higher is faster and compresses less" },
+    [PARAM_ZSTD_LEVEL] = { "zstd-level", NULL, -50, 19, 1, SOURCE_SAYS, true,
+                           "for compression=zstd; higher is slower and compresses more" },
+    [PARAM_DEFLATE_LEVEL] = { "deflate-level", NULL, 0, 3, 1, SOURCE_SAYS, true,
+                              "for compression=deflate, and for accelerators" },
+    [PARAM_COMPRESS_THREADS] = { "compress-threads", NULL, 1, 64, AUTO, SOURCE_ONLY, false,
+                                 "threads that gather and compress; auto follows the host's load" },
+    [PARAM_DECOMPRESS_THREADS] = { "decompress-threads", NULL, 1, 64, AUTO, DESTINATION_SAYS, false,
+                                   "threads that decompress and place; auto follows the number of CPUs" },
+    [PARAM_BYPASS_COMPRESSION] = { "bypass-compression", bypasses, 0, 1, 0, SOURCE_SAYS, true,
+                                   "auto sends batches that look incompressible as they are; off tries each" },
+    [PARAM_XBZRLE_CACHE_SIZE] = { "xbzrle-cache-size", NULL, 0, INT64_MAX, AUTO, SOURCE_ONLY, true,
+                                  "bytes for last sent versions of pages, to send changes only; 0: none" },
+    [PARAM_PAGE_DIGESTS] = { "page-digests", on_off, 0, 1, 1, SOURCE_ONLY, false,
+                             "on sends no page again that was written with the same content" },
+    [PARAM_ZERO_PAGE_DETECTION] = { "zero-page-detection", on_off, 0, 1, 1, SOURCE_ONLY, true,
+                                    "on sends pages full of zeros as a word" },
+    [PARAM_ACCEL_DEVICES] = { "accel-devices", NULL, 0, 0, 0, EACH_ITS_OWN, false,
+                              "accelerators, separated by commas: qat, emulated:PATH; or none",
+                              offsetof(struct params, accel_devices) },
+    [PARAM_ACCEL_INSTANCES] = { "accel-instances", NULL, 1, 64, AUTO, EACH_ITS_OWN, false,
+                                "queues on each accelerator" },
+    [PARAM_CPU_BUDGET] = { "cpu-budget", NULL, 1, 100000, AUTO, EACH_ITS_OWN, true,
+                           "percent of one CPU that the engine may use; auto: what the host has idle" },
+    [PARAM_CPU_AFFINITY] = { "cpu-affinity", NULL, 0, 0, 0, EACH_ITS_OWN, false, "CPUs of the engine, as in 0-3,8",
+                             offsetof(struct params, cpu_affinity) },
+    [PARAM_MEMORY_BUDGET] = { "memory-budget", NULL, 0, INT64_MAX, AUTO, EACH_ITS_OWN, true,
+                              "bytes for digests and last sent versions; auto follows the host's free memory" },
+    [PARAM_THROTTLE_POLICY] = { "throttle-policy", policies, 0, 3, CONVERGE_RATE, SOURCE_SAYS, true,
+                                "how a guest that writes faster than the link carries is held back" },
+    [PARAM_THROTTLE_ACTUATOR] = { "throttle-actuator", actuators, 0, 2, 0, SOURCE_ONLY, false,
+                                  "what holds its vCPUs: stops of their threads, or the quota of their cgroups" },
+    [PARAM_THROTTLE_TRIGGER_THRESHOLD] = { "throttle-trigger-threshold", NULL, 1, 100, 50, SOURCE_SAYS, true,
+                                           "stepped: percent of what a pass sent, written in it, that is too much" },
+    [PARAM_CPU_THROTTLE_INITIAL] = { "cpu-throttle-initial", NULL, 1, 99, 20, SOURCE_SAYS, true,
+                                     "stepped: percent of their time that vCPUs are held at first" },
+    [PARAM_CPU_THROTTLE_INCREMENT] = { "cpu-throttle-increment", NULL, 1, 99, 10, SOURCE_SAYS, true,
+                                       "stepped: percent that each step adds" },
+    [PARAM_MAX_CPU_THROTTLE] = { "max-cpu-throttle", NULL, 1, 99, 99, STRICTER, true,
+                                 "percent that no policy goes over" },
+    [PARAM_COMPLETION_TIMEOUT] = { "completion-timeout", NULL, 0, 31536000, 0, STRICTER, true,
+                                   "s until timeout-action; 0: none" },
+    [PARAM_PROGRESS_TIMEOUT] = { "progress-timeout", NULL, 0, 31536000, 60, STRICTER, true,
+                                 "s without less to send until timeout-action; 0: none" },
+    [PARAM_TIMEOUT_ACTION] = { "timeout-action", timeout_actions, 0, 1, 0, SOURCE_SAYS, true,
+                               "abort: the guest stays; force: it is switched over, however long that takes" },
+    [PARAM_RAM_DELAY_SAVE_PERCENT] = { "ram-delay-save-percent", NULL, 0, 100, 0, SOURCE_ONLY, true,
+                                       "percent of RAM, the hottest, that may wait while passes send the rest; 0: "
+                                       "none" },
+    [PARAM_RAM_SEGMENT_SIZE] = { "ram-segment-size", NULL, 0, 1 << 30, 2 << 20, SOURCE_ONLY, false,
+                                 "bytes of which heat is known, in steps of 2 MiB; 0: nothing waits" },
+    [PARAM_TRACKER] = { "tracker", trackers, 0, 2, 0, SOURCE_ONLY, false,
+                        "how writes of the guest are seen; auto: the best that the kernel has" },
+    [PARAM_LINK_TIMEOUT] = { "link-timeout", NULL, 2, 3600, 10, STRICTER, false,
+                             "s of silence after which the connection counts as broken" },
+    [PARAM_AUTOSTART] = { "autostart", on_off, 0, 1, 1, DESTINATION_SAYS, false,
+                          "off leaves the guest paused at the destination" },
+    [PARAM_SOURCE_QUIT] = { "source-quit", on_off, 0, 1, 0, SOURCE_ONLY, true,
+                            "on ends the source QEMU after completion" },
+};
+
+static char *text_of(struct params *p, const struct param_row *row) {
+    return (char *)p + row->text;
+}
+
+static const char *text_in(const struct params *p, const struct param_row *row) {
+    return (const char *)p + row->text;
+}
+
+void params_init(struct params *p) {
+    for (size_t i = 0; i < PARAM_COUNT; i++) {
+        p->value[i] = table[i].otherwise;
+        p->set[i] = false;
+        if (table[i].text != 0) {
+            snprintf(text_of(p, &table[i]), PARAM_TEXT_SIZE, "auto");
+        }
+    }
+}
+
+static const struct param_row *find(const char *name, size_t length) {
+    for (size_t i = 0; i < PARAM_COUNT; i++) {
+        if (strlen(table[i].name) == length && memcmp(table[i].name, name, length) == 0) {
+            return &table[i];
+        }
+    }
+    return NULL;
+}
+
+/* "auto, none, lz4" or "0..2000000". */
+static const char *range_text(const struct param_row *row, char *text, size_t size) {
+    const char *automatic = row->otherwise == AUTO ? "auto, " : "";
+    if (row->text != 0) {
+        snprintf(text, size, "auto, or a list of up to %d characters", PARAM_TEXT_SIZE - 1);
+        return text;
+    }
+    if (row->words == NULL) {
+        if (row->max == INT64_MAX) {
+            snprintf(text, size, "%s%lld or more", automatic, (long long)row->min);
+        } else {
+            snprintf(text, size, "%s%lld..%lld", automatic, (long long)row->min, (long long)row->max);
+        }
+        return text;
+    }
+    size_t at = 0;
+    text[0] = '\0';
+    for (size_t i = 0; row->words[i] != NULL && at < size; i++) {
+        at += (size_t)snprintf(text + at, size - at, "%s%s", i ? ", " : "", row->words[i]);
+    }
+    return text;
+}
+
+static int out_of_range(const struct param_row *row, const char *value, struct error *err) {
+    char range[256];
+    return error_set(err, ERROR_USAGE, "%s=%s: the value must be %s", row->name, value,
+                     range_text(row, range, sizeof(range)));
+}
+
+/* A number with an optional K, M or G. */
+static bool parse_number(const char *text, int64_t *value) {
+    char *end;
+    const char *digits = *text == '-' ? text + 1 : text;
+    if (*digits < '0' || *digits > '9') { /* strtoll would take blanks and a plus */
+        return false;
+    }
+    errno = 0;
+    long long n = strtoll(text, &end, 10);
+    if (errno != 0 || (n == 0 && digits != text)) {
+        return false;
+    }
+    int shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
+    if (shift != 0) {
+        end++;
+    }
+    if (*end != '\0' || n > INT64_MAX >> shift || n < INT64_MIN >> shift) {
+        return false;
+    }
+    *value = (int64_t)n * (INT64_C(1) << shift);
+    return true;
+}
+
+static int parse_value(const struct param_row *row, const char *text, int64_t *value, struct error *err) {
+    if (row->text != 0) {
+        *value = 0;
+        return strlen(text) < PARAM_TEXT_SIZE ? 0 : out_of_range(row, "(a longer text)", err);
+    }
+    if (row->otherwise == AUTO && strcmp(text, "auto") == 0) {
+        *value = AUTO;
+        return 0;
+    }
+    if (row->words != NULL) {
+        for (int64_t i = 0; row->words[i] != NULL; i++) {
+            if (strcmp(row->words[i], text) == 0) {
+                *value = i;
+                return 0;
+            }
+        }
+        return out_of_range(row, text, err);
+    }
+    if (!parse_number(text, value) || *value < row->min || *value > row->max) {
+        return out_of_range(row, text, err);
+    }
+    return 0;
+}
+
+static void set_value(struct params *p, size_t i, int64_t value, const char *text) {
+    p->value[i] = value;
+    p->set[i] = true;
+    if (table[i].text != 0) {
+        snprintf(text_of(p, &table[i]), PARAM_TEXT_SIZE, "%s", text != NULL ? text : "");
+    }
+}
+
+int params_set(struct params *p, const char *assignment, struct error *err) {
+    const char *eq = strchr(assignment, '=');
+    if (eq == NULL) {
+        return error_set(err, ERROR_USAGE, "--set %s: write NAME=VALUE", assignment);
+    }
+    const struct param_row *row = find(assignment, (size_t)(eq - assignment));
+    if (row == NULL) {
+        return error_set(err, ERROR_USAGE, "there is no parameter '%.*s' (--help lists them)", (int)(eq - assignment),
+                         assignment);
+    }
+    size_t i = (size_t)(row - table);
+    int64_t value = 0;
+    if (parse_value(row, eq + 1, &value, err) < 0) {
+        return -1;
+    }
+    set_value(p, i, value, eq + 1);
+    return 0;
+}
+
+static int parse_json_value(const struct param_row *row, json_t *json, int64_t *value, struct error *err) {
+    if (json_is_string(json)) {
+        return parse_value(row, json_string_value(json), value, err);
+    }
+    if (json_is_boolean(json) && row->words == on_off) {
+        *value = json_is_true(json);
+        return 0;
+    }
+    if (!json_is_integer(json) || row->words != NULL || row->text != 0) {
+        return out_of_range(row, "(another type)", err);
+    }
+    char text[32];
+    snprintf(text, sizeof(text), "%lld", (long long)json_integer_value(json));
+    return parse_value(row, text, value, err);
+}
+
+int params_set_json(struct params *p, json_t *object, bool live, struct error *err) {
+    struct params next = *p;
+    const char *name;
+    json_t *json;
+    if (!json_is_object(object)) {
+        return error_set(err, ERROR_USAGE, "parameters must be an object");
+    }
+    json_object_foreach(object, name, json) {
+        const struct param_row *row = find(name, strlen(name));
+        if (row == NULL) {
+            return error_set(err, ERROR_USAGE, "there is no parameter '%.64s'", name);
+        }
+        if (live && !row->live) {
+            return error_set(err, ERROR_USAGE, "%s cannot be changed while the migration runs", name);
+        }
+        int64_t value = 0;
+        if (parse_json_value(row, json, &value, err) < 0) {
+            return -1;
+        }
+        set_value(&next, (size_t)(row - table), value, json_string_value(json));
+    }
+    *p = next;
+    return 0;
+}
+
+static bool is_auto(const struct params *p, size_t i) {
+    return table[i].otherwise == AUTO && p->value[i] == AUTO;
+}
+
+static json_t *value_json(const struct params *p, size_t i) {
+    const struct param_row *row = &table[i];
+    if (row->text != 0) {
+        return json_string(text_in(p, row));
+    }
+    if (is_auto(p, i)) {
+        return json_string("auto");
+    }
+    return row->words == on_off ? json_boolean(p->value[i])
+           : row->words         ? json_string(row->words[p->value[i]])
+                                : json_integer(p->value[i]);
+}
+
+json_t *params_json(const struct params *p, bool all) {
+    json_t *object = json_object();
+    for (size_t i = 0; i < PARAM_COUNT; i++) {
+        if (!all && !p->set[i]) {
+            continue;
+        }
+        const struct param_row *row = &table[i];
+        json_object_set_new(object, row->name, value_json(p, i));
+    }
+    return object;
+}
+
+static int64_t stricter(int64_t a, int64_t b) {
+    if (a == 0 || b == 0) {
+        return a + b; /* 0 is no limit, so the other one holds */
+    }
+    return a < b ? a : b;
+}
+
+/* The stricter of two values of parameter `i`. */
+static int64_t stricter_of(size_t i, int64_t a, int64_t b) {
+    /* A downtime-limit of 0 is a limit, the strictest. */
+    if (i == PARAM_DOWNTIME_LIMIT && (a == 0 || b == 0)) {
+        return 0;
+    }
+    return stricter(a, b);
+}
+
+int params_merge(struct params *p, json_t *source, struct error *err) {
+    struct params theirs;
+    params_init(&theirs);
+    if (params_set_json(&theirs, source, false, err) < 0) {
+        return error_prefix(err, "the source's parameters: ");
+    }
+    for (size_t i = 0; i < PARAM_COUNT; i++) {
+        if (!theirs.set[i] || table[i].agreement == EACH_ITS_OWN) {
+            continue;
+        }
+        if (!p->set[i] || table[i].agreement == SOURCE_SAYS || table[i].agreement == SOURCE_ONLY) {
+            set_value(p, i, theirs.value[i], table[i].text != 0 ? text_in(&theirs, &table[i]) : NULL);
+        } else if (table[i].agreement == STRICTER) {
+            p->value[i] = stricter_of(i, p->value[i], theirs.value[i]);
+        }
+        p->set[i] = true;
+    }
+    return 0;
+}
+
+int params_adopt(struct params *p, json_t *agreed, struct error *err) {
+    struct params theirs;
+    params_init(&theirs);
+    if (params_set_json(&theirs, agreed, false, err) < 0) {
+        return error_prefix(err, "the destination's parameters: ");
+    }
+    for (size_t i = 0; i < PARAM_COUNT; i++) {
+        if (!theirs.set[i] || table[i].agreement == SOURCE_ONLY || table[i].agreement == EACH_ITS_OWN ||
+            (table[i].agreement == SOURCE_SAYS && p->set[i])) {
+            continue;
+        }
+        bool limited = table[i].agreement == STRICTER && p->set[i];
+        p->value[i] = limited ? stricter_of(i, p->value[i], theirs.value[i]) : theirs.value[i];
+    }
+    return 0;
+}
+
+void params_limit(struct params *p, const struct params *ceiling) {
+    for (size_t i = 0; i < PARAM_COUNT; i++) {
+        if (ceiling->set[i] && table[i].agreement == STRICTER) {
+            p->value[i] = stricter_of(i, p->value[i], ceiling->value[i]);
+        }
+    }
+}
+
+void params_help(FILE *out) {
+    char range[256];
+    for (size_t i = 0; i < PARAM_COUNT; i++) {
+        const struct param_row *row = &table[i];
+        fprintf(out, "  %-19s %s (%s", row->name, row->help, range_text(row, range, sizeof(range)));
+        if (row->text != 0 || row->otherwise == AUTO) {
+            fprintf(out, "; default auto%s)\n", row->live ? "; live" : "");
+        } else if (row->words != NULL) {
+            fprintf(out, "; default %s%s)\n", row->words[row->otherwise], row->live ? "; live" : "");
+        } else {
+            fprintf(out, "; default %lld%s)\n", (long long)row->otherwise, row->live ? "; live" : "");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The parameters of a migration: one table with name, range, default, and how the two sides agree on a value.
+ * Names are QEMU's where QEMU has the thing, else those of the project's seeds.
+ */
+#ifndef GODWIT_PARAMS_PARAMS_H
+#define GODWIT_PARAMS_PARAMS_H
+
+#include "base/error.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum param {
+    PARAM_DOWNTIME_LIMIT,  /* ms */
+    PARAM_MAX_BANDWIDTH,   /* bytes/s, 0: none */
+    PARAM_CHANNELS,        /* 0: auto */
+    PARAM_PAGES_PER_BATCH, /* of 4 KiB */
+    PARAM_COMPRESSION,     /* enum param_compression */
+    PARAM_LZ4_ACCELERATION,
+    PARAM_ZSTD_LEVEL,
+    PARAM_DEFLATE_LEVEL,
+    PARAM_COMPRESS_THREADS,    /* or PARAM_AUTO */
+    PARAM_DECOMPRESS_THREADS,  /* or PARAM_AUTO */
+    PARAM_BYPASS_COMPRESSION,  /* enum param_bypass */
+    PARAM_XBZRLE_CACHE_SIZE,   /* bytes, or PARAM_AUTO */
+    PARAM_PAGE_DIGESTS,        /* bool */
+    PARAM_ZERO_PAGE_DETECTION, /* bool */
+    PARAM_ACCEL_DEVICES,       /* text */
+    PARAM_ACCEL_INSTANCES,     /* of each device, or PARAM_AUTO */
+    PARAM_CPU_BUDGET,          /* percent of one CPU, or PARAM_AUTO */
+    PARAM_CPU_AFFINITY,        /* text */
+    PARAM_MEMORY_BUDGET,       /* bytes, or PARAM_AUTO */
+    PARAM_THROTTLE_POLICY,     /* enum converge_policy */
+    PARAM_THROTTLE_ACTUATOR,   /* enum throttle_kind */
+    PARAM_THROTTLE_TRIGGER_THRESHOLD,
+    PARAM_CPU_THROTTLE_INITIAL,
+    PARAM_CPU_THROTTLE_INCREMENT,
+    PARAM_MAX_CPU_THROTTLE,   /* percent, all four */
+    PARAM_COMPLETION_TIMEOUT, /* s, 0: none */
+    PARAM_PROGRESS_TIMEOUT,   /* s, 0: none */
+    PARAM_TIMEOUT_ACTION,     /* enum converge_timeout */
+    PARAM_RAM_DELAY_SAVE_PERCENT,
+    PARAM_RAM_SEGMENT_SIZE, /* bytes, 0: no segments wait */
+    PARAM_TRACKER,          /* enum tracker_kind */
+    PARAM_LINK_TIMEOUT,     /* s */
+    PARAM_AUTOSTART,        /* bool */
+    PARAM_SOURCE_QUIT,      /* bool */
+    PARAM_COUNT,
+};
+
+/* The value of a number that was left to the engine: the word "auto". */
+#define PARAM_AUTO (-1)
+
+enum param_compression {
+    PARAM_COMPRESSION_AUTO,
+    PARAM_COMPRESSION_NONE,
+    PARAM_COMPRESSION_LZ4,
+    PARAM_COMPRESSION_ZSTD,
+    PARAM_COMPRESSION_DEFLATE,
+    PARAM_COMPRESSION_QAT,
+};
+
+enum param_bypass { PARAM_BYPASS_AUTO, PARAM_BYPASS_OFF };
+
+#define PARAM_TEXT_SIZE 256
+
+struct params {
+    int64_t value[PARAM_COUNT]; /* of a text: 0 */
+    char accel_devices[PARAM_TEXT_SIZE], cpu_affinity[PARAM_TEXT_SIZE];
+    bool set[PARAM_COUNT]; /* by the user, on this side or, after the merge, on either */
+};
+
+void params_init(struct params *p);
+
+/* Sets from "NAME=VALUE" on the command line. Refuses with the range. */
+int params_set(struct params *p, const char *assignment, struct error *err);
+
+/* Sets from a JSON object {name: value} as migrate-set-parameters has it. All or nothing. `live`: the migration runs,
+ * so only what may change then. */
+int params_set_json(struct params *p, json_t *object, bool live, struct error *err);
+
+/* What was set (`all`: every value), as a JSON object. A new reference. */
+json_t *params_json(const struct params *p, bool all);
+
+/* At the destination: agrees with what the source has set. Where both say something the stricter limit holds, and the
+ * destination decides what happens at the destination. */
+int params_merge(struct params *p, json_t *source, struct error *err);
+
+/* At the source: takes over what the destination has agreed to. What is the source's own to say stays, and nothing
+ * becomes laxer than the source has set it: the peer is not trusted. */
+int params_adopt(struct params *p, json_t *agreed, struct error *err);
+
+/* Tightens limits in `p` to those that are set in `ceiling`: a live change does not lift the other side's limit. */
+void params_limit(struct params *p, const struct params *ceiling);
+
+/* One line a parameter, for --help. */
+void params_help(FILE *out);
+
+#endif

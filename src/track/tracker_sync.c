@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The synchronous tracker, for kernels without WP_ASYNC. A write to a protected page stops the writer until a thread of
+ * ours has noted the page and taken the protection away.
+ *
+ *   guest writes ─► fault, waits ─► message ─► [lock] bit set, unprotect (wakes) [unlock]
+ *   scanner                                    [lock] bits taken, those pages protected [unlock] ─► callback
+ *
+ * Invariant, whenever the lock is free: a page whose bit is clear is protected. A page whose bit is set may be written
+ * without a fault; the scan that takes the bit reports it after protecting it, so its content as of then is copied.
+ * Both sides change bit and protection under the lock: else a scan between the two halves of a fault would take the
+ * bit, and the page would end up unprotected with its bit lost.
+ *
+ * A guest that waits on us must not wait on our failure: whatever goes wrong in the thread, it unregisters everything.
+ * If the process dies the kernel does the same.
+ */
+#include "track/tracker_ops.h"
+
+#include "base/bits.h"
+#include "base/cleanup.h"
+#include "remote/uapi.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+
+/* Pages a slice: what is scanned under one hold of the lock while writers wait, some hundred µs. */
+#define SLICE_PAGES 16384
+/* A slice's longest list of runs: every other page. */
+#define RUNS (SLICE_PAGES / 2)
+/* Protecting a protected page again changes nothing and is cheap, a system call is not: runs this close share one. */
+#define PROTECT_GAP 64
+#define MESSAGES 64
+/* How often the scanner lets a waiting fault go first: pthread mutexes are not fair. */
+#define YIELDS 64
+
+struct run {
+    uint64_t from, to; /* pages of the range */
+};
+
+struct sync_state {
+    pthread_t thread;
+    bool running;       /* the thread was started; only the caller's thread looks */
+    int stop;           /* eventfd: wakes the thread for its end; -1: none */
+    atomic_bool faults; /* the thread wants the lock */
+    struct run runs[RUNS];
+    /* under tracker.lock */
+    struct error failed; /* what ended the thread early */
+};
+
+static int protect(const struct tracker *t, uint64_t start, uint64_t length, bool on, struct error *err) {
+    struct uffdio_writeprotect wp = { .range = { .start = start, .len = length },
+                                      .mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0 };
+    while (ioctl(t->uffd, UFFDIO_WRITEPROTECT, &wp) < 0) {
+        if (errno != EAGAIN && errno != EINTR) {
+            return tracker_ioctl_error(t, "UFFDIO_WRITEPROTECT", err);
+        }
+    }
+    return 0;
+}
+
+/* Lock held. */
+static int serve_fault(struct tracker *t, const struct uffd_msg *message, struct error *err) {
+    if (message->event != UFFD_EVENT_PAGEFAULT) {
+        return 0;
+    }
+    uint64_t address = message->arg.pagefault.address;
+    for (size_t i = 0; i < t->range_count; i++) {
+        struct tracker_range *r = &t->ranges[i];
+        if (address < r->start || address >= r->end) {
+            continue;
+        }
+        uint64_t page = tracker_page(r, address);
+        bits_set(r->written, page);
+        return protect(t, tracker_address(r, page), r->page_size, false, err);
+    }
+    return error_set(err, ERROR_SYSTEM, "a page fault of process %d at %#" PRIx64 ", which is not tracked", (int)t->pid,
+                     address);
+}
+
+/* Serves what is queued. */
+static int serve_faults(struct tracker *t, struct error *err) {
+    struct sync_state *state = t->state;
+    struct uffd_msg messages[MESSAGES];
+    ssize_t n = read(t->uffd, messages, sizeof(messages));
+    if (n < 0) {
+        return errno == EAGAIN || errno == EINTR ? 0 : error_errno(err, ERROR_SYSTEM, "reading the userfaultfd");
+    }
+    atomic_store(&state->faults, true);
+    LOCK_GUARD(&t->lock);
+    atomic_store(&state->faults, false);
+    for (size_t i = 0; i < (size_t)n / sizeof(messages[0]); i++) {
+        if (serve_fault(t, &messages[i], err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static void fail(struct tracker *t, const struct error *err) {
+    struct sync_state *state = t->state;
+    LOCK_GUARD(&t->lock);
+    state->failed = *err;
+    for (size_t i = 0; i < t->range_count; i++) {
+        struct uffdio_range range = { .start = t->ranges[i].start, .len = t->ranges[i].end - t->ranges[i].start };
+        ioctl(t->uffd, UFFDIO_UNREGISTER, &range);
+    }
+}
+
+static void *serve(void *opaque) {
+    struct tracker *t = opaque;
+    const struct sync_state *state = t->state;
+    struct pollfd fds[] = { { .fd = t->uffd, .events = POLLIN }, { .fd = state->stop, .events = POLLIN } };
+    struct error err = { 0 };
+    pthread_setname_np(pthread_self(), "godwit-wp");
+    for (;;) {
+        if (poll(fds, 2, -1) < 0 && errno != EINTR) {
+            error_errno(&err, ERROR_SYSTEM, "poll on the userfaultfd");
+            break;
+        }
+        if (fds[1].revents != 0) {
+            return NULL;
+        }
+        if ((fds[0].revents & POLLERR) != 0) {
+            error_set(&err, ERROR_SYSTEM, "the userfaultfd reports an error");
+            break;
+        }
+        if (fds[0].revents != 0 && serve_faults(t, &err) < 0) {
+            break;
+        }
+    }
+    fail(t, &err);
+    return NULL;
+}
+
+static int sync_open(struct tracker *t, struct error *err) {
+    struct sync_state *state = calloc(1, sizeof(*state));
+    if (state == NULL) {
+        return error_set(err, ERROR_SYSTEM, "out of memory");
+    }
+    t->state = state;
+    state->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (state->stop < 0) {
+        return error_errno(err, ERROR_SYSTEM, "eventfd");
+    }
+    /* the guest waits on this thread: no signal handler shall run on it */
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    errno = pthread_create(&state->thread, NULL, serve, t);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (errno != 0) {
+        return error_errno(err, ERROR_SYSTEM, "cannot start a thread");
+    }
+    state->running = true;
+    return 0;
+}
+
+static int sync_check_locked(const struct sync_state *state, struct error *err) {
+    return error_is_set(&state->failed) ? error_set(err, state->failed.class, "%s", state->failed.desc) : 0;
+}
+
+static int sync_prepare(struct tracker *t, struct tracker_range *range, struct error *err) {
+    if (sync_check_locked(t->state, err) < 0) {
+        return -1; /* nobody would serve its faults */
+    }
+    range->written = tracker_all_written(range, err);
+    return range->written != NULL ? 0 : -1;
+}
+
+/* Takes the bits of [from, to), at most SLICE_PAGES, and protects those pages. Lock held. Returns the number of runs.
+ */
+static int64_t take_slice(struct tracker *t, struct tracker_range *range, uint64_t from, uint64_t to,
+                          struct error *err) {
+    struct run *runs = ((struct sync_state *)t->state)->runs;
+    int64_t n = 0;
+    struct run span = { 0 }; /* what the next protect() covers */
+    for (uint64_t at = bits_next_set(range->written, from, to); at < to;) {
+        uint64_t end = bits_next_clear(range->written, at, to);
+        runs[n++] = (struct run){ at, end };
+        if (span.to != 0 && at - span.to > PROTECT_GAP) {
+            if (protect(t, tracker_address(range, span.from), (span.to - span.from) * range->page_size, true, err) <
+                0) {
+                return -1;
+            }
+            span.to = 0;
+        }
+        span = (struct run){ span.to != 0 ? span.from : at, end };
+        at = bits_next_set(range->written, end, to);
+    }
+    if (span.to != 0 &&
+        protect(t, tracker_address(range, span.from), (span.to - span.from) * range->page_size, true, err) < 0) {
+        return -1;
+    }
+    bits_clear_range(range->written, from, to);
+    return n;
+}
+
+static int sync_scan(struct tracker *t, struct tracker_range *range, uint64_t start, uint64_t end,
+                     tracker_found_fn *found, void *opaque, struct error *err) {
+    struct sync_state *state = t->state;
+    uint64_t last = tracker_page(range, end);
+    for (uint64_t from = tracker_page(range, start), to; from < last; from = to) {
+        to = last - from < SLICE_PAGES ? last : from + SLICE_PAGES;
+        for (int i = 0; i < YIELDS && atomic_load(&state->faults); i++) {
+            sched_yield();
+        }
+        int64_t n;
+        {
+            LOCK_GUARD(&t->lock);
+            if (sync_check_locked(state, err) < 0) {
+                return -1;
+            }
+            n = take_slice(t, range, from, to, err);
+        }
+        if (n < 0) {
+            return -1;
+        }
+        for (int64_t i = 0; i < n; i++) {
+            found(opaque, tracker_address(range, state->runs[i].from), tracker_address(range, state->runs[i].to));
+        }
+    }
+    return 0;
+}
+
+static int sync_check(struct tracker *t, struct error *err) {
+    LOCK_GUARD(&t->lock);
+    return sync_check_locked(t->state, err);
+}
+
+static void sync_close(struct tracker *t) {
+    struct sync_state *state = t->state;
+    if (state == NULL) {
+        return;
+    }
+    if (state->running) {
+        eventfd_write(state->stop, 1);
+        pthread_join(state->thread, NULL);
+    }
+    if (state->stop >= 0) {
+        close(state->stop);
+    }
+    free(state);
+}
+
+const struct tracker_ops tracker_sync_ops = {
+    .kind = TRACKER_SYNC,
+    .uffd_flags = 0, /* KVM's and read(2)'s faults are kernel-mode faults: user-mode only would make them SIGBUS */
+    .uffd_features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
+    .kernel = "5.19",
+    .open = sync_open,
+    .prepare = sync_prepare,
+    .scan = sync_scan,
+    .check = sync_check,
+    .close = sync_close,
+};

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/qemu/line.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define READ_SIZE ((size_t)64 << 10)
+#define BACKLOG_RETRY (20 * CLOCK_MS)
+
+void line_from_fd(struct line_socket *s, int fd) {
+    *s = (struct line_socket){ .fd = fd };
+}
+
+void line_close(struct line_socket *s) {
+    if (s->fd >= 0) {
+        close(s->fd);
+    }
+    free(s->buffer);
+    *s = (struct line_socket){ .fd = -1, .ended = true };
+}
+
+/* connect() to a unix socket does not wait when the socket is non-blocking: EAGAIN says that the backlog is full. */
+static int connect_until(int fd, const struct sockaddr_un *address, int64_t deadline, struct error *err) {
+    for (;;) {
+        if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0) {
+            return 0;
+        }
+        if (errno != EAGAIN && errno != EINTR) {
+            return error_errno(err, ERROR_VMM, "cannot connect to the QMP socket %s", address->sun_path);
+        }
+        if (clock_now() >= deadline) {
+            return error_set(err, ERROR_VMM,
+                             "%s: another client (libvirt?) holds the monitor: give godwit one of its own",
+                             address->sun_path);
+        }
+        clock_sleep(BACKLOG_RETRY);
+    }
+}
+
+int line_connect(struct line_socket *s, const char *path, int64_t deadline, struct error *err) {
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    line_from_fd(s, -1);
+    if (strlen(path) >= sizeof(address.sun_path)) {
+        return error_set(err, ERROR_USAGE, "the path of a unix socket has at most %zu bytes: %s",
+                         sizeof(address.sun_path) - 1, path);
+    }
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (s->fd < 0) {
+        return error_errno(err, ERROR_SYSTEM, "socket");
+    }
+    if (connect_until(s->fd, &address, deadline, err) < 0) {
+        line_close(s);
+        return -1;
+    }
+    return 0;
+}
+
+pid_t line_peer(const struct line_socket *s) {
+    struct ucred peer = { 0 };
+    socklen_t size = sizeof(peer);
+    if (getsockopt(s->fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || peer.pid < 0) {
+        return 0;
+    }
+    return peer.pid;
+}
+
+static int ended(struct line_socket *s, struct error *err) {
+    s->ended = true;
+    return error_set(err, ERROR_VMM, "QEMU went away (its monitor closed the connection)");
+}
+
+/* Waits until the socket is ready: 1, or 0 when the deadline has passed. Errors show in the next send or recv. */
+static int wait_ready(const struct line_socket *s, short events, int64_t deadline, struct error *err) {
+    for (;;) {
+        int64_t left = deadline - clock_now();
+        struct pollfd p = { .fd = s->fd, .events = events };
+        int64_t ms = left <= 0 ? 0 : (left + CLOCK_MS - 1) / CLOCK_MS;
+        int n = poll(&p, 1, ms > 60000 ? 60000 : (int)ms);
+        if (n > 0) {
+            return 1;
+        }
+        if (n < 0 && errno != EINTR) {
+            return error_errno(err, ERROR_SYSTEM, "poll");
+        }
+        if (clock_now() >= deadline) {
+            return 0;
+        }
+    }
+}
+
+/* Makes room for one more read: moves what is unread to the front, then grows. */
+static int make_room(struct line_socket *s, struct error *err) {
+    if (s->start > 0) {
+        memmove(s->buffer, s->buffer + s->start, s->have - s->start);
+        s->have -= s->start;
+        s->searched -= s->start;
+        s->start = 0;
+    }
+    if (s->have > LINE_MAX_SIZE) {
+        line_forget(s);
+        return error_set(err, ERROR_VMM, "QEMU's monitor sent a line longer than %zu MiB", LINE_MAX_SIZE >> 20);
+    }
+    if (s->capacity - s->have >= READ_SIZE) {
+        return 0;
+    }
+    size_t capacity = (s->capacity + READ_SIZE) * 2;
+    char *buffer = realloc(s->buffer, capacity);
+    if (buffer == NULL) {
+        return error_errno(err, ERROR_SYSTEM, "no memory for an answer of QEMU");
+    }
+    s->buffer = buffer;
+    s->capacity = capacity;
+    return 0;
+}
+
+/* Takes a complete line out of what was read. */
+static bool take_line(struct line_socket *s, char **line, size_t *length) {
+    if (s->have == s->searched) {
+        return false; /* also while there is no buffer yet */
+    }
+    char *end = memchr(s->buffer + s->searched, '\n', s->have - s->searched);
+    if (end == NULL) {
+        s->searched = s->have;
+        return false;
+    }
+    *line = s->buffer + s->start;
+    s->start = s->searched = (size_t)(end - s->buffer) + 1;
+    while (end > *line && end[-1] == '\r') {
+        end--;
+    }
+    *end = '\0';
+    *length = (size_t)(end - *line);
+    return true;
+}
+
+/* Reads once. 1: something came; 0: nothing until the deadline. */
+static int read_some(struct line_socket *s, int64_t deadline, struct error *err) {
+    if (make_room(s, err) < 0) {
+        return -1;
+    }
+    int ready = wait_ready(s, POLLIN, deadline, err);
+    if (ready <= 0) {
+        return ready;
+    }
+    ssize_t n = recv(s->fd, s->buffer + s->have, READ_SIZE, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return 1;
+    }
+    if (n == 0 || (n < 0 && errno == ECONNRESET)) {
+        return ended(s, err);
+    }
+    if (n < 0) {
+        s->ended = true;
+        return error_errno(err, ERROR_VMM, "cannot read from QEMU's monitor");
+    }
+    s->have += (size_t)n;
+    return 1;
+}
+
+int line_read(struct line_socket *s, char **line, size_t *length, int64_t deadline, struct error *err) {
+    bool late = false;
+    while (!take_line(s, line, length)) {
+        if (s->ended) {
+            return ended(s, err);
+        }
+        if (late) {
+            return 0; /* a peer that never stops talking does not keep us beyond the deadline either */
+        }
+        int n = read_some(s, deadline, err);
+        if (n <= 0) {
+            return n;
+        }
+        late = deadline != 0 && clock_now() >= deadline;
+    }
+    return 1;
+}
+
+static ssize_t send_some(int fd, const void *data, size_t size, int pass_fd) {
+    struct iovec iov = { .iov_base = (void *)(uintptr_t)data, .iov_len = size };
+    struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = { 0 };
+    if (pass_fd >= 0) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = sizeof(control.bytes);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(header), &pass_fd, sizeof(int));
+    }
+    return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+int line_write(struct line_socket *s, const void *data, size_t size, int pass_fd, int64_t deadline, struct error *err) {
+    const char *p = data;
+    size_t done = 0;
+    if (s->ended) {
+        return ended(s, err);
+    }
+    while (done < size) {
+        ssize_t n = send_some(s->fd, p + done, size - done, done == 0 ? pass_fd : -1);
+        if (n > 0) {
+            done += (size_t)n;
+            continue;
+        }
+        if (n < 0 && (errno == EPIPE || errno == ECONNRESET)) {
+            return ended(s, err);
+        }
+        if (n < 0 && errno != EAGAIN && errno != EINTR) {
+            s->half_written = s->half_written || done > 0;
+            return error_errno(err, ERROR_VMM, "cannot write to QEMU's monitor");
+        }
+        int ready = wait_ready(s, POLLOUT, deadline, err);
+        if (ready <= 0) {
+            s->half_written = s->half_written || done > 0;
+            return ready < 0 ? -1 : error_set(err, ERROR_VMM, "QEMU does not read from its monitor: is it hung?");
+        }
+    }
+    return 0;
+}
+
+void line_forget(struct line_socket *s) {
+    s->start = s->have = s->searched = 0;
+}
