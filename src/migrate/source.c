@@ -82,7 +82,7 @@ static void release(struct source *s) {
     if (s->link != NULL) {
         link_break(s->link);
     }
-    tracker_close(s->tracker);
+    view_stop_tracking(&s->view);
     guardian_dismiss(&s->guardian);
 }
 
@@ -99,7 +99,7 @@ static void release_rest(struct source *s) {
     }
     free(s->channels);
     conn_close(&s->device);
-    removal_close(&s->removal);
+    view_close(&s->view);
     ram_free(&s->ram);
     json_decref(s->reply);
     json_decref(s->rejections);
@@ -221,7 +221,7 @@ int source_run(const struct source_config *config, json_t **report) {
                         .cancel_fd = -1,
                         .device = { .fd = -1 },
                         .guardian = { .pipe = -1 },
-                        .removal = { .fd = -1 } };
+                        .view = VIEW_CLOSED };
     struct error err = { 0 };
     int rc = init(&s, &err);
     if (rc == 0) {

@@ -23,9 +23,8 @@
 #include "ram/block.h"
 #include "ram/choice.h"
 #include "ram/digest.h"
-#include "ram/removal.h"
 #include "ram/send.h"
-#include "track/tracker.h"
+#include "view/view.h"
 #include "vmm/vmm.h"
 #include "wire/address.h"
 #include "wire/hello.h"
@@ -76,17 +75,14 @@ struct source {
 
     /* RAM. */
     struct ram ram;
-    struct removal removal;
-    struct tracker *tracker;
+    struct view view;
     struct digest_key key;
     struct ram_send *send;
     struct devices devices;
     json_t *rejections;      /* array: what the destination could not place, not yet marked (source_rejected.c) */
     unsigned rejected_count; /* batches, in all */
-    int64_t scanned_at;      /* clock_now() of the last scan */
-    int64_t looked_at;       /* the same, samples within a pass included */
-    int64_t rated_at;        /* the same, of those that the dirty rate was measured by */
-    int64_t scan_time;       /* ns that the last look took */
+    int64_t scanned_at;      /* clock_now() of the last scan that was no sample */
+    int64_t rated_at;        /* the same of the scan that the dirty rate was measured by, a sample maybe */
     uint64_t found_pages;    /* by looks since the dirty rate was measured last */
     uint64_t dirty_pages;    /* what it was measured by: so many were found written, ... */
     int64_t dirty_interval;  /* ... in so many ns */

@@ -231,7 +231,7 @@ static bool samples(struct source *s) {
 /* ns until the next decision is due. */
 static int64_t decision_wait(struct source *s) {
     int64_t since = s->rated_at > s->decided_at ? s->rated_at : s->decided_at;
-    int64_t left = since + cadence_interval(samples(s), s->scan_time) - clock_now();
+    int64_t left = since + cadence_interval(samples(s), s->view.scan_time) - clock_now();
     return left > 0 ? left : 0;
 }
 

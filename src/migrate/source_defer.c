@@ -109,7 +109,7 @@ int source_defer_sample(struct source *s, struct error *err) {
         return -1;
     }
     int64_t faults = (int64_t)(s->found_pages - before) * FAULT_COST;
-    int64_t gap = COST_SHARE * (s->scan_time + faults);
+    int64_t gap = COST_SHARE * (s->view.scan_time + faults);
     s->deferral.sample_at = clock_now() + (gap > FIRST_SAMPLE ? gap : FIRST_SAMPLE);
     return 0;
 }

@@ -123,16 +123,7 @@ static int connect_channels(struct source *s, struct error *err) {
 }
 
 static int open_ram(struct source *s, struct error *err) {
-    if (ram_init(&s->ram, s->vmm->ram_count, err) < 0) {
-        return -1;
-    }
-    for (size_t i = 0; i < s->vmm->ram_count; i++) {
-        const struct vmm_ram *r = &s->vmm->ram[i];
-        if (ram_open_source(&s->ram, i, r->id, r->size, r->page_size, r->fd, err) < 0) {
-            return -1;
-        }
-    }
-    if (removal_watch(&s->removal, &s->ram, err) < 0) {
+    if (view_open(&s->view, s->vmm, &s->ram, err) < 0 || view_watch_removals(&s->view, err) < 0) {
         return -1;
     }
     status_note(&s->status, &s->status.ram_total, ram_pages(&s->ram) * RAM_PAGE_SIZE);
@@ -140,21 +131,13 @@ static int open_ram(struct source *s, struct error *err) {
 }
 
 static int start_tracking(struct source *s, struct error *err) {
-    s->tracker = tracker_open(s->vmm->pid, (enum tracker_kind)source_param(s, PARAM_TRACKER), err);
-    if (s->tracker == NULL) {
+    if (view_track(&s->view, (enum tracker_kind)source_param(s, PARAM_TRACKER), err) < 0) {
         return -1;
     }
-    for (size_t i = 0; i < s->vmm->ram_count; i++) {
-        const struct vmm_ram *r = &s->vmm->ram[i];
-        for (size_t k = 0; k < r->range_count; k++) {
-            if (tracker_add(s->tracker, r->ranges[k].start, r->ranges[k].end, r->page_size, err) < 0) {
-                return error_prefix(err, "RAM %s: ", r->id);
-            }
-        }
-    }
+    const struct tracker *t = s->view.tracker;
     pthread_mutex_lock(&s->status.lock);
-    s->status.attach_stop = tracker_stopped_ns(s->tracker);
-    s->status.tracker = tracker_kind(s->tracker) == TRACKER_ASYNC ? "async" : "sync";
+    s->status.attach_stop = tracker_stopped_ns(t);
+    s->status.tracker = tracker_kind_name(tracker_kind(t));
     pthread_mutex_unlock(&s->status.lock);
     return 0;
 }

@@ -21,7 +21,7 @@
 #include "ram/block.h"
 #include "ram/digest.h"
 #include "ram/zero.h"
-#include "track/tracker.h"
+#include "view/view.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -49,10 +49,10 @@ struct watching {
     struct ram ram;
     uint64_t total;  /* pages of the guest */
     uint64_t *pages; /* the sample: numbers in the whole guest, ascending; w->trace.pages of them */
-    struct tracker *tracker;
-    uint64_t *ever; /* bitmap: written since the copies were made */
+    struct view view;
+    uint64_t *before; /* of each block: pages of the blocks before it */
+    uint64_t *ever;   /* bitmap: written since the copies were made */
     uint64_t dirty_pages;
-    int64_t scanned_at;
     struct copies {
         uint32_t step; /* the sample's pages of which there is a copy: each step-th */
         uint32_t count;
@@ -84,91 +84,58 @@ static int draw_sample(struct watching *s, struct error *err) {
 }
 
 static int open_ram(struct watching *s, struct error *err) {
-    const struct vmm *vmm = s->config->vmm;
-    if (ram_init(&s->ram, vmm->ram_count, err) < 0) {
+    if (view_open(&s->view, s->config->vmm, &s->ram, err) < 0) {
         return -1;
     }
-    for (size_t i = 0; i < vmm->ram_count; i++) {
-        const struct vmm_ram *r = &vmm->ram[i];
-        if (ram_open_source(&s->ram, i, r->id, r->size, r->page_size, r->fd, err) < 0) {
-            return -1;
-        }
+    s->before = calloc(s->ram.count, sizeof(*s->before));
+    if (s->before == NULL) {
+        return error_set(err, ERROR_SYSTEM, "no memory to watch the guest");
     }
-    s->total = ram_pages(&s->ram);
+    for (uint16_t i = 0; i < s->ram.count; i++) {
+        s->before[i] = s->total;
+        s->total += s->ram.blocks[i].pages;
+    }
     s->w->ram = s->total * RAM_PAGE_SIZE;
     return s->total > 0 ? 0 : error_set(err, ERROR_REFUSED, "the guest has no memory");
 }
 
 /* ---- tracking ---- */
 
-struct place {
+struct found {
     struct watching *s;
-    const struct vmm_ram_range *range;
-    uint64_t before;   /* pages of the blocks before */
-    uint64_t *written; /* of the trace; NULL: nobody counts */
+    uint64_t *written; /* of the trace */
 };
 
-static void mark_written(void *opaque, uint64_t start, uint64_t end) {
-    const struct place *p = opaque;
-    struct watching *s = p->s;
-    if (p->written == NULL) {
-        return;
-    }
-    uint64_t first = p->before + (start - p->range->start + p->range->offset) / RAM_PAGE_SIZE;
-    uint64_t last = first + (end - start) / RAM_PAGE_SIZE;
-    s->dirty_pages += last - first;
+static void mark_written(void *opaque, uint16_t block, uint64_t first, uint64_t end) {
+    const struct found *f = opaque;
+    struct watching *s = f->s;
+    first += s->before[block];
+    end += s->before[block];
+    s->dirty_pages += end - first;
     double guess = (double)first / s->w->trace.scale;
     uint32_t i = guess < 1 ? 0 : (uint32_t)guess - 1;
     while (i < s->w->trace.pages && s->pages[i] < first) {
         i++;
     }
-    for (; i < s->w->trace.pages && s->pages[i] < last; i++) {
-        bits_set(p->written, i);
+    for (; i < s->w->trace.pages && s->pages[i] < end; i++) {
+        bits_set(f->written, i);
         bits_set(s->ever, i);
     }
 }
 
 static int scan(struct watching *s, uint64_t *written, struct error *err) {
-    const struct vmm *vmm = s->config->vmm;
-    int64_t begin = clock_now();
-    uint64_t before = 0;
-    if (tracker_check(s->tracker, err) < 0) {
+    struct found found = { s, written };
+    if (view_scan(&s->view, mark_written, &found, err) < 0) {
         return -1;
     }
-    for (size_t i = 0; i < vmm->ram_count; i++) {
-        const struct vmm_ram *ram = &vmm->ram[i];
-        for (size_t k = 0; k < ram->range_count; k++) {
-            struct place place = { s, &ram->ranges[k], before, NULL };
-            place.written = written;
-            if (tracker_scan(s->tracker, place.range->start, place.range->end, mark_written, &place, err) < 0) {
-                return -1;
-            }
-        }
-        before += s->ram.blocks[i].pages;
-    }
-    s->scanned_at = begin;
-    if (written != NULL) {
-        forecast_note_least(&s->w->scan, clock_now() - begin);
-    }
+    forecast_note_least(&s->w->scan, s->view.scan_time);
     return 0;
 }
 
 static int attach(struct watching *s, struct error *err) {
-    const struct vmm *vmm = s->config->vmm;
     int64_t begin = clock_now();
-    s->tracker = tracker_open(vmm->pid, (enum tracker_kind)s->config->params->value[PARAM_TRACKER], err);
-    if (s->tracker == NULL) {
-        return -1;
-    }
-    for (size_t i = 0; i < vmm->ram_count; i++) {
-        const struct vmm_ram *r = &vmm->ram[i];
-        for (size_t k = 0; k < r->range_count; k++) {
-            if (tracker_add(s->tracker, r->ranges[k].start, r->ranges[k].end, r->page_size, err) < 0) {
-                return error_prefix(err, "RAM %s: ", r->id);
-            }
-        }
-    }
-    int rc = scan(s, NULL, err);
+    enum tracker_kind kind = (enum tracker_kind)s->config->params->value[PARAM_TRACKER];
+    int rc = view_track(&s->view, kind, err) < 0 ? -1 : view_scan(&s->view, NULL, NULL, err);
     s->w->attach = clock_now() - begin;
     return rc;
 }
@@ -253,10 +220,10 @@ static void tell(const struct watching *s, int64_t begun) {
 }
 
 static int watch(struct watching *s, struct error *err) {
-    if (scan(s, NULL, err) < 0) { /* what was written while pages were copied is of no trace */
+    if (view_scan(&s->view, NULL, NULL, err) < 0) { /* what was written while pages were copied is of no trace */
         return -1;
     }
-    int64_t begun = clock_now(), end = begun + s->config->time, last = s->scanned_at;
+    int64_t begun = clock_now(), end = begun + s->config->time, last = s->view.scanned_at;
     do {
         int64_t slot = (clock_now() - begun) / SAMPLE_INTERVAL;
         int64_t interval = slot % CYCLE < CLOSE ? SHORT_INTERVAL : SAMPLE_INTERVAL, least = SCAN_SHARE * s->w->scan;
@@ -270,9 +237,9 @@ static int watch(struct watching *s, struct error *err) {
             return -1;
         }
         struct trace_scan *done = &s->w->trace.scans[s->w->trace.count - 1];
-        done->time = s->scanned_at - last > 0 ? s->scanned_at - last : 1;
+        done->time = s->view.scanned_at - last > 0 ? s->view.scanned_at - last : 1;
         s->w->trace.length += done->time - 1;
-        last = s->scanned_at;
+        last = s->view.scanned_at;
     } while (clock_now() < end);
     s->w->dirty_rate = (double)s->dirty_pages * RAM_PAGE_SIZE * 1e9 / (double)s->w->trace.length;
     return 0;
@@ -317,9 +284,9 @@ static int sort_sample(struct watching *s, struct error *err) {
     for (size_t i = 0; i < s->ram.count; i++) {
         struct ram_block *b = &s->ram.blocks[i];
         bits_set_range(b->dirty, 0, b->pages);
-        if (ram_skip_holes(b, err) < 0) {
-            return -1;
-        }
+    }
+    if (view_skip_holes(&s->view, err) < 0) {
+        return -1;
     }
     for (uint32_t i = 0; i < s->w->trace.pages; i++) {
         uint64_t number = s->pages[i];
@@ -411,10 +378,11 @@ static void make_plan(struct watching *s) {
 }
 
 static void close_all(struct watching *s) {
-    tracker_close(s->tracker);
+    view_close(&s->view);
     host_load_close(s->meter);
     ram_free(&s->ram);
     free(s->pages);
+    free(s->before);
     free(s->ever);
     free(s->copies.bytes);
 }
@@ -436,7 +404,7 @@ static int begin(struct watching *s, struct error *err) {
 
 int watch_guest(const struct watch_config *config, struct watch *w, struct error *err) {
     *w = (struct watch){ 0 };
-    struct watching s = { .config = config, .w = w };
+    struct watching s = { .config = config, .w = w, .view = VIEW_CLOSED };
     int rc = begin(&s, err);
     if (rc == 0) {
         rc = time_answer(&s, err) < 0 || attach(&s, err) < 0 || copy_some(&s, err) < 0 || watch(&s, err) < 0 ? -1 : 0;
@@ -444,8 +412,7 @@ int watch_guest(const struct watch_config *config, struct watch *w, struct error
     if (config->progress) {
         log_progress("");
     }
-    tracker_close(s.tracker);
-    s.tracker = NULL;
+    view_stop_tracking(&s.view);
     if (rc == 0) {
         make_plan(&s);
         rc = compare_copies(&s, err) < 0 || sort_sample(&s, err) < 0 || try_memory(&s, err) < 0 ? -1 : 0;

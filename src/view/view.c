@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "view/view.h"
+
+#include "base/clock.h"
+
+int view_open(struct view *v, const struct vmm *vmm, struct ram *ram, struct error *err) {
+    *v = VIEW_CLOSED;
+    v->vmm = vmm;
+    v->ram = ram;
+    if (ram_init(ram, vmm->ram_count, err) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < vmm->ram_count; i++) {
+        const struct vmm_ram *r = &vmm->ram[i];
+        if (ram_open_source(ram, i, r->id, r->size, r->page_size, r->fd, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int view_watch_removals(struct view *v, struct error *err) {
+    return removal_watch(&v->removal, v->ram, err);
+}
+
+int view_track(struct view *v, enum tracker_kind kind, struct error *err) {
+    v->tracker = tracker_open(v->vmm->pid, kind, err);
+    if (v->tracker == NULL) {
+        return -1;
+    }
+    for (size_t i = 0; i < v->vmm->ram_count; i++) {
+        const struct vmm_ram *r = &v->vmm->ram[i];
+        for (size_t k = 0; k < r->range_count; k++) {
+            if (tracker_add(v->tracker, r->ranges[k].start, r->ranges[k].end, r->page_size, err) < 0) {
+                return error_prefix(err, "RAM %s: ", r->id);
+            }
+        }
+    }
+    return 0;
+}
+
+void view_stop_tracking(struct view *v) {
+    tracker_close(v->tracker);
+    v->tracker = NULL;
+}
+
+/* ---- scanning: from addresses to pages ---- */
+
+struct scanned {
+    view_found_fn *found;
+    void *opaque;
+    uint16_t block;
+    uint64_t pages; /* of the block */
+    const struct vmm_ram_range *range;
+};
+
+static void report(void *opaque, uint64_t start, uint64_t end) {
+    const struct scanned *s = opaque;
+    uint64_t first = (start - s->range->start + s->range->offset) / RAM_PAGE_SIZE;
+    uint64_t last = (end - s->range->start + s->range->offset + RAM_PAGE_SIZE - 1) / RAM_PAGE_SIZE;
+    last = last < s->pages ? last : s->pages; /* a mapping may be longer than the guest's memory */
+    if (first < last && s->found != NULL) {
+        s->found(s->opaque, s->block, first, last);
+    }
+}
+
+int view_scan(struct view *v, view_found_fn *found, void *opaque, struct error *err) {
+    int64_t begin = clock_now();
+    if (tracker_check(v->tracker, err) < 0) {
+        return -1;
+    }
+    for (uint16_t i = 0; i < v->ram->count; i++) {
+        const struct vmm_ram *r = &v->vmm->ram[i];
+        for (size_t k = 0; k < r->range_count; k++) {
+            struct scanned s = { found, opaque, i, v->ram->blocks[i].pages, &r->ranges[k] };
+            if (tracker_scan(v->tracker, s.range->start, s.range->end, report, &s, err) < 0) {
+                return -1;
+            }
+        }
+    }
+    v->scanned_at = begin;
+    v->scan_time = clock_now() - begin;
+    return 0;
+}
+
+/* ---- memory that is not there ---- */
+
+int view_skip_holes(struct view *v, struct error *err) {
+    for (uint16_t i = 0; i < v->ram->count; i++) {
+        if (ram_skip_holes(&v->ram->blocks[i], err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int view_mark_removed(struct view *v, struct error *err) {
+    return removal_mark(&v->removal, v->ram, err);
+}
+
+void view_close(struct view *v) {
+    view_stop_tracking(v);
+    removal_close(&v->removal);
+}

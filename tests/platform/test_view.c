@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A view turns addresses of a process into pages of blocks. */
+#include "support.h"
+
+#include "base/bits.h"
+#include "view/view.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define PAGES 16u
+
+/* Memory of one process, described as two blocks: `low` is pages [0, 8) of which the guest has the first seven; `high`
+ * is the rest, mapped in two halves of which the second one lies first in the process. */
+struct scene {
+    struct target target;
+    struct vmm_ram_range ranges[3];
+    struct vmm_ram blocks[2];
+    struct vmm vmm;
+    struct ram ram;
+    struct view view;
+};
+
+static void describe(struct scene *s) {
+    uint64_t page = s->target.page_size, at = target_start_address(&s->target);
+    s->ranges[0] = (struct vmm_ram_range){ at, at + 8 * page, 0 };
+    s->ranges[1] = (struct vmm_ram_range){ at + 12 * page, at + 16 * page, 0 };
+    s->ranges[2] = (struct vmm_ram_range){ at + 8 * page, at + 12 * page, 4 * page };
+    s->blocks[0] = (struct vmm_ram){ .id = "low",
+                                     .size = 7 * page,
+                                     .page_size = page,
+                                     .fd = s->target.file,
+                                     .ranges = &s->ranges[0],
+                                     .range_count = 1 };
+    s->blocks[1] = (struct vmm_ram){ .id = "high",
+                                     .size = 8 * page,
+                                     .page_size = page,
+                                     .fd = s->target.file,
+                                     .ranges = &s->ranges[1],
+                                     .range_count = 2 };
+    s->vmm = (struct vmm){ .pid = s->target.pid, .ram = s->blocks, .ram_count = 2 };
+}
+
+static void scene_begin(struct scene *s, enum tracker_kind kind) {
+    struct error err = { 0 };
+    describe(s);
+    assert_ok(view_open(&s->view, &s->vmm, &s->ram, &err) == 0, &err);
+    assert_ok(view_track(&s->view, kind, &err) == 0, &err);
+}
+
+static void scene_end(struct scene *s) {
+    view_close(&s->view);
+    view_close(&s->view);
+    ram_free(&s->ram);
+    target_end(&s->target);
+}
+
+struct text {
+    char bytes[256];
+    size_t length;
+};
+
+static void write_run(void *opaque, uint16_t block, uint64_t first, uint64_t end) {
+    struct text *t = opaque;
+    int n = snprintf(t->bytes + t->length, sizeof(t->bytes) - t->length, "%s%u:%llu-%llu", t->length > 0 ? " " : "",
+                     block, (unsigned long long)first, (unsigned long long)end);
+    t->length += (size_t)n;
+    assert_true(t->length < sizeof(t->bytes));
+}
+
+static void assert_scan(struct scene *s, const char *expected) {
+    struct error err = { 0 };
+    struct text t = { .length = 0 };
+    assert_ok(view_scan(&s->view, write_run, &t, &err) == 0, &err);
+    t.bytes[t.length] = '\0';
+    assert_string_equal(t.bytes, expected);
+}
+
+static void pages_of_blocks(enum tracker_kind kind) {
+    struct scene s = { 0 };
+    target_start(&s.target, PAGES, SMALL_PAGE);
+    scene_begin(&s, kind);
+    assert_int_equal(s.view.scanned_at, 0);
+    assert_scan(&s, "0:0-7 1:0-4 1:4-8");
+    assert_true(s.view.scanned_at > 0 && s.view.scan_time > 0);
+    assert_scan(&s, "");
+    target_ask(&s.target, TARGET_WRITE, 2, 1);
+    target_ask(&s.target, TARGET_WRITE, 7, 1); /* in the mapping, behind the guest's memory */
+    target_ask(&s.target, TARGET_WRITE, 9, 1);
+    target_ask(&s.target, TARGET_WRITE, 13, 1);
+    assert_scan(&s, "0:2-3 1:1-2 1:5-6");
+    target_ask(&s.target, TARGET_WRITE, 6, 2);
+    target_ask(&s.target, TARGET_WRITE, 7, 2); /* one run that ends behind it */
+    assert_scan(&s, "0:6-7");
+
+    struct error err = { 0 };
+    target_ask(&s.target, TARGET_WRITE, 3, 1);
+    assert_ok(view_scan(&s.view, NULL, NULL, &err) == 0, &err); /* nobody asks: begins anew */
+    target_ask(&s.target, TARGET_WRITE, 4, 1);
+    assert_scan(&s, "0:4-5");
+    scene_end(&s);
+}
+BOTH_KINDS(pages_of_blocks)
+
+/* The engine's pages are small ones, whatever the host's are. */
+static void huge_pages(enum tracker_kind kind) {
+    struct scene s = { 0 };
+    target_start(&s.target, PAGES, HUGE_PAGE);
+    scene_begin(&s, kind);
+    assert_int_equal(s.ram.blocks[0].pages, 7 * 512);
+    assert_scan(&s, "0:0-3584 1:0-2048 1:2048-4096");
+    target_ask(&s.target, TARGET_WRITE, 1, 1);
+    target_ask(&s.target, TARGET_WRITE, 8, 1);
+    assert_scan(&s, "0:512-1024 1:2048-2560");
+    scene_end(&s);
+}
+BOTH_KINDS(huge_pages)
+
+/* Detached, the process is as it was and its memory can still be read; what is not tracked can be closed. */
+static void detaches(enum tracker_kind kind) {
+    struct scene s = { 0 };
+    struct error err = { 0 };
+    uint8_t page[SMALL_PAGE];
+    target_start(&s.target, PAGES, SMALL_PAGE);
+    target_ask(&s.target, TARGET_READ, 0, 0); /* it is up: its descriptors are all there */
+    unsigned descriptors = child_count_descriptors(s.target.pid);
+    scene_begin(&s, kind);
+    assert_scan(&s, "0:0-7 1:0-4 1:4-8");
+    view_stop_tracking(&s.view);
+    view_stop_tracking(&s.view);
+    assert_int_equal(child_count_descriptors(s.target.pid), descriptors);
+    target_ask(&s.target, TARGET_WRITE, 5, 9);
+    assert_ok(ram_read(&s.ram.blocks[0], 5, 1, page, &err) == 0, &err);
+    assert_int_equal(page[0], 9);
+    struct view never = VIEW_CLOSED;
+    view_close(&never);
+    scene_end(&s);
+}
+BOTH_KINDS(detaches)
+
+/* What was given back is found by the file, and only what the destination holds counts. */
+static void removed(void **state) {
+    (void)state;
+    struct scene s = { 0 };
+    struct error err = { 0 };
+    int file = file_on("tmpfs", "size=1m");
+    if (file < 0) {
+        SKIP("tmpfs cannot be mounted");
+    }
+    target_start_on(&s.target, file, PAGES, SMALL_PAGE);
+    for (uint64_t page = 0; page < 6; page++) {
+        target_ask(&s.target, TARGET_WRITE, page, 1);
+    }
+    describe(&s);
+    s.vmm.ram_count = 1;
+    assert_ok(view_open(&s.view, &s.vmm, &s.ram, &err) == 0, &err);
+    assert_ok(view_watch_removals(&s.view, &err) == 0, &err);
+    uint64_t *dirty = s.ram.blocks[0].dirty, *sent = s.ram.blocks[0].sent;
+    bits_set_range(dirty, 0, 7);
+    assert_ok(view_skip_holes(&s.view, &err) == 0, &err);
+    assert_int_equal(dirty[0], 0x3f); /* page 6 was never written */
+
+    dirty[0] = 0;
+    sent[0] = 0x17;
+    assert_ok(view_mark_removed(&s.view, &err) == 0, &err);
+    assert_int_equal(dirty[0], 0);
+    assert_int_equal(target_ask(&s.target, TARGET_REMOVE, 2, 2), 0);
+    assert_ok(view_mark_removed(&s.view, &err) == 0, &err);
+    assert_int_equal(dirty[0], 0x04); /* page 3 was never sent */
+    scene_end(&s);
+}
+
+static void errors_name_the_block(void **state) {
+    (void)state;
+    struct scene s = { 0 };
+    struct error err = { 0 };
+    target_start(&s.target, PAGES, SMALL_PAGE);
+    describe(&s);
+    assert_ok(view_open(&s.view, &s.vmm, &s.ram, &err) == 0, &err);
+    s.ranges[1].start += SMALL_PAGE / 2;
+    assert_int_equal(view_track(&s.view, TRACKER_AUTO, &err), -1);
+    assert_non_null(strstr(err.desc, "high"));
+    scene_end(&s);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        BOTH_TESTS(pages_of_blocks),
+        BOTH_TESTS(huge_pages),
+        BOTH_TESTS(detaches),
+        cmocka_unit_test(removed),
+        cmocka_unit_test(errors_name_the_block),
+    };
+    return cmocka_run_group_tests(tests, NULL, platform_end);
+}
