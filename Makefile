@@ -18,7 +18,7 @@ help:
 	@echo 'make fuzz         10 million inputs to each decoder of what comes over the network: an hour or two'
 	@echo 'make bench        the comparison with stock QEMU;  BENCH="NAME ... --pairs N ...": others, see bench/run --help'
 	@echo 'make soak         migrations to and fro for a long while'
-	@echo 'make test-clean   make test in a clean Debian 12 root;  make test-trixie: in Debian 13'
+	@echo 'make test-clean   make test in a clean Debian 12 root;  make test-trixie: in Debian 13;  make test-sid: in sid'
 	@echo 'make clean        remove what was built'
 	@echo
 	@echo 'What is missing is installed with apt-get (Debian 12 or 13, as root).'
@@ -82,8 +82,8 @@ soak: deps-test
 test-clean:
 	scripts/clean-root bookworm -- sh -c 'apt-get update && apt-get install -y make && make test'
 
-test-trixie:
-	scripts/test-trixie
+test-trixie test-sid: test-%:
+	scripts/test-newer $*
 
 clean:
 	rm -rf build build-asan build-tsan build-fuzz
@@ -93,4 +93,4 @@ clean:
 .NOTPARALLEL:
 
 .PHONY: help build compile deps-build deps-demo deps-test demo test analyze style sanitize sanitize-asan sanitize-tsan \
-	fuzz bench soak test-clean test-trixie clean
+	fuzz bench soak test-clean test-trixie test-sid clean
