@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the end-to-end tests. Equipment: tests/lib/gwtest."""
+"""Fixtures of the end-to-end tests. Equipment: tests/lib/gwtest; guests to which something happens: tests/lib/scene.py."""
 import contextlib
 import os
 import shutil
@@ -10,8 +10,11 @@ import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 
+import bare  # noqa: E402
 from gwtest import hugepages as huge  # noqa: E402
 from gwtest import netns, places, qemu, stunt  # noqa: E402
+from gwtest.qemu import MIB, Backend  # noqa: E402
+from scene import Scene  # noqa: E402
 
 
 def pytest_configure(config):
@@ -103,3 +106,60 @@ def engine():
     reason = places.missing_engine()
     if reason:
         pytest.skip(reason)
+
+
+@pytest.fixture
+def stack(shm):
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+def home_of(shm):
+    """A directory where nothing happens but what the source and its godwit do. One for each scene of a test."""
+    return tempfile.mkdtemp(prefix="home", dir=shm)
+
+
+def starter(kind, shm, stack):
+    def destination(guest, **options):
+        ram = [Backend(b.id, b.size, os.path.join(shm, f"{options['name']}.{b.id}")) for b in guest.backends]
+        copy = guest.destination(directory=shm, **{"backends": ram, **options})
+        stack.callback(copy.remove)
+        return copy
+    return destination
+
+
+@pytest.fixture
+def make_scene(root, shm, stack, engine):
+    """make_scene(hosts=None, **options of Stunt): a stunt guest under load."""
+    if places.missing_stunt():
+        pytest.skip(places.missing_stunt())
+
+    def make(hosts=None, memory=64 * MIB, **options):
+        home = home_of(shm)
+        source = stunt.Stunt(home, "source", memory=memory, **options)
+        stack.callback(source.remove)
+        return Scene(source, home, starter(stunt.Stunt, shm, stack), stack, hosts)
+    return make
+
+
+@pytest.fixture
+def make_bare(root, shm, stack, engine):
+    """make_bare(**options of Bare): a QEMU without a guest system."""
+    if not shutil.which(places.qemu()):
+        pytest.skip(f"no {places.qemu()}")
+
+    def make(directory=shm, name="bare", **options):
+        guest = bare.Bare(directory, name=name, **options)
+        stack.callback(guest.remove)
+        return guest
+    return make
+
+
+@pytest.fixture
+def make_real(make_bare, shm, stack):
+    """make_real(hosts=None, **options of Bare): a Scene with a real QEMU."""
+    def make(hosts=None, **options):
+        home = home_of(shm)
+        return Scene(make_bare(directory=home, name="source", **options), home, starter(bare.Bare, shm, stack), stack,
+                     hosts)
+    return make
