@@ -123,7 +123,7 @@ static struct source *open_guest(const char *qmp_path, size_t *count, struct err
     if (vmm == NULL) {
         return NULL;
     }
-    if (vmm->ops->inspect(vmm, VMM_SOURCE, err) == 0) {
+    if (vmm_inspect(vmm, VMM_SOURCE, err) == 0) {
         sources = calloc(vmm->ram_count + 1, sizeof(*sources));
         for (size_t i = 0; sources != NULL && i < vmm->ram_count; i++) {
             int fd = fcntl(vmm->ram[i].fd, F_DUPFD_CLOEXEC, 0);

@@ -214,7 +214,7 @@ static struct outlook_question question_of(const struct predict_options *o, stru
 
 static int inspect(struct vmm *vmm, bool quiet, struct error *err) {
     bool running = true;
-    if (vmm->ops->inspect(vmm, VMM_SOURCE, err) < 0 || vmm->ops->guest_running(vmm, &running, err) < 0) {
+    if (vmm_inspect(vmm, VMM_SOURCE, err) < 0 || vmm->ops->guest_running(vmm, &running, err) < 0) {
         return -1;
     }
     if (!running && !quiet) {

@@ -195,8 +195,7 @@ static int serve_one(struct destination *d, struct error *err) {
 
 static int init(struct destination *d, struct error *err) {
     status_init(&d->status);
-    if (events_open(&d->events, d->config->events_path, err) < 0 ||
-        d->vmm->ops->inspect(d->vmm, VMM_DESTINATION, err) < 0) {
+    if (events_open(&d->events, d->config->events_path, err) < 0 || vmm_inspect(d->vmm, VMM_DESTINATION, err) < 0) {
         return -1;
     }
     int64_t budget = d->params.value[PARAM_CPU_BUDGET];

@@ -16,7 +16,7 @@
 
 int destination_inspect(struct destination *d, json_t *args, json_t *reply, struct error *err) {
     if (params_merge(&d->params, json_object_get(args, "params"), err) < 0 ||
-        d->vmm->ops->match(d->vmm, json_object_get(args, "guest"), err) < 0) {
+        vmm_match(d->vmm, json_object_get(args, "guest"), err) < 0) {
         return -1;
     }
     link_set_timeout(d->link, d->params.value[PARAM_LINK_TIMEOUT] * CLOCK_S);

@@ -84,7 +84,7 @@ static int adopt_params(struct source *s, json_t *reply, struct error *err) {
 }
 
 int source_inspect(struct source *s, struct error *err) {
-    if (s->vmm->ops->inspect(s->vmm, VMM_SOURCE, err) < 0 ||
+    if (vmm_inspect(s->vmm, VMM_SOURCE, err) < 0 ||
         s->vmm->ops->guest_running(s->vmm, &s->guest_was_running, err) < 0) {
         return -1;
     }

@@ -9,6 +9,7 @@
 #define GODWIT_VMM_VMM_H
 
 #include "base/error.h"
+#include "vmm/findings.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -50,15 +51,17 @@ struct vmm_ops {
     const char *name;
     void (*close)(struct vmm *vmm);
 
-    /* Finds everything that godwit must refuse, and fills vmm->ram. Changes nothing in the VMM. */
-    int (*inspect)(struct vmm *vmm, enum vmm_side side, struct error *err);
+    /* Finds everything that godwit must refuse, and fills vmm->ram. Changes nothing in the VMM. -1: it could not be
+     * inspected. 0 says nothing about what was found, and vmm->ram is whole only when nothing was refused. */
+    int (*inspect)(struct vmm *vmm, enum vmm_side side, struct findings *found, struct error *err);
 
     /* What both sides compare: {"vmm", "version", "machine", "cpus", "devices": [...], "ram": [...]}. A new reference.
      */
     json_t *(*describe)(struct vmm *vmm, struct error *err);
 
-    /* Compares the destination's own description with the source's; refuses by name what differs. Destination side. */
-    int (*match)(struct vmm *vmm, json_t *source, struct error *err);
+    /* Compares the destination's own description with the source's: all that differs, by name. Destination side, after
+     * inspect(). -1: they could not be compared, as for a description that makes no sense. */
+    int (*match)(struct vmm *vmm, json_t *source, struct findings *found, struct error *err);
 
     /* Whether the VMM's memory is still mapped as it was inspected (no hot-plug since). */
     int (*unchanged)(struct vmm *vmm, struct error *err);
@@ -108,5 +111,9 @@ struct vmm {
     struct vmm_ram *ram;
     size_t ram_count;
 };
+
+/* For who wants to go on: the op, and -1 also for what it refuses; what it remarks is a warning. */
+int vmm_inspect(struct vmm *vmm, enum vmm_side side, struct error *err);
+int vmm_match(struct vmm *vmm, json_t *source, struct error *err);
 
 #endif

@@ -254,6 +254,19 @@ def test_pairs(make_bare, what):
         migration.complete(PATIENCE)
 
 
+def test_all_differences_at_once(make_bare):
+    """Not one a try."""
+    source = make_bare(name="source", extra=["-device", "virtio-rng-pci,id=rng9"])
+    there = make_bare(name="there", incoming=True, cpus=2, memory=96 * MIB)
+    check_pair_refused(source, there, "1 vCPUs", "has 2", "RAM back end ram0", "the destination lacks [rng9 virtio-rng")
+
+
+def test_all_refusals_at_once(make_bare, spare, shm):
+    """Of the guest and of its RAM."""
+    source = make_bare(name="source", memory_args=memory_args("memory-backend-ram"), extra=ivshmem(shm))
+    check_send_refused(source, spare, "ram0 is a memory-backend-ram", "/machine/peripheral/shared is a ivshmem")
+
+
 def test_a_device_that_only_the_source_has(make_bare):
     source = make_bare(name="source", extra=["-device", "virtio-rng-pci,id=rng9"])
     check_pair_refused(source, make_bare(name="there", incoming=True), "the destination lacks [rng9 virtio-rng-pci]")

@@ -24,21 +24,29 @@ static const struct {
     { "s390-pv-guest", "the memory of a confidential guest cannot be read from outside" },
 };
 
+struct type_check {
+    const char *path; /* of the parent */
+    struct findings *found;
+};
+
 static int check_type(void *opaque, const char *name, const char *type, struct error *err) {
-    const char *path = opaque;
+    const struct type_check *c = opaque;
+    (void)err;
     for (size_t i = 0; i < sizeof(blocked_types) / sizeof(blocked_types[0]); i++) {
         if (strncmp(type, blocked_types[i].prefix, strlen(blocked_types[i].prefix)) == 0) {
-            return error_set(err, ERROR_REFUSED, "%s/%s is a %s: %s", path, name, type, blocked_types[i].reason);
+            findings_refuse(c->found, "%s/%s is a %s: %s", c->path, name, type, blocked_types[i].reason);
+            return 0;
         }
     }
     return 0;
 }
 
-static int check_types(struct qemu *q, struct error *err) {
+static int check_types(struct qemu *q, struct findings *found, struct error *err) {
     static const char *const paths[] = { "/objects", "/machine/peripheral", "/machine/peripheral-anon",
                                          "/machine/unattached" };
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
-        if (query_children(q->qmp, paths[i], check_type, (void *)(uintptr_t)paths[i], err) != 0) {
+        struct type_check check = { paths[i], found };
+        if (query_children(q->qmp, paths[i], check_type, &check, err) != 0) {
             return -1;
         }
     }
@@ -47,15 +55,15 @@ static int check_types(struct qemu *q, struct error *err) {
 
 static const char *const blocked_netdevs[] = { "vhost-user", "vhost-vdpa" };
 
-static int refuse_netdev(const char *kind, struct error *err) {
-    return error_set(err, ERROR_REFUSED,
-                     "the guest has a network back end of type %s, which writes its RAM unseen: "
-                     "unplug it first",
-                     kind);
+static void refuse_netdev(const char *kind, struct findings *found) {
+    findings_refuse(found,
+                    "the guest has a network back end of type %s, which writes its RAM unseen: "
+                    "unplug it first",
+                    kind);
 }
 
 /* No QMP command lists network back ends; the human one does: "net0: index=0,type=vhost-user,…". */
-static int check_netdevs(struct qemu *q, struct error *err) {
+static int check_netdevs(struct qemu *q, struct findings *found, struct error *err) {
     CLEANUP_JSON json_t *answer = NULL;
     json_t *args = json_pack("{s:s}", "command-line", "info network");
     if (qmp_execute(q->qmp, "human-monitor-command", args, &answer, QMP_TIMEOUT, err) < 0) {
@@ -69,13 +77,13 @@ static int check_netdevs(struct qemu *q, struct error *err) {
         char needle[32];
         snprintf(needle, sizeof(needle), "type=%s", blocked_netdevs[i]);
         if (strstr(text, needle) != NULL) {
-            return refuse_netdev(blocked_netdevs[i], err);
+            refuse_netdev(blocked_netdevs[i], found);
         }
     }
     return 0;
 }
 
-static int check_command_line(pid_t pid, struct error *err) {
+static int check_command_line(pid_t pid, struct findings *found, struct error *err) {
     CLEANUP_FREE char **argv = process_command_line(pid, err);
     if (argv == NULL) {
         return -1;
@@ -85,36 +93,35 @@ static int check_command_line(pid_t pid, struct error *err) {
         for (size_t k = 0; netdev && k < sizeof(blocked_netdevs) / sizeof(blocked_netdevs[0]); k++) {
             const char *value = argv[i] + (strncmp(argv[i], "type=", 5) == 0 ? 5 : 0);
             if (strncmp(value, blocked_netdevs[k], strlen(blocked_netdevs[k])) == 0) {
-                return refuse_netdev(blocked_netdevs[k], err);
+                refuse_netdev(blocked_netdevs[k], found);
             }
         }
     }
     return 0;
 }
 
-static int check_descriptors(pid_t pid, struct error *err) {
+static int check_descriptors(pid_t pid, struct findings *found, struct error *err) {
     static const struct {
         const char *prefix, *what;
     } devices[] = { { "/dev/vfio/", "VFIO" }, { "/dev/vhost-vdpa", "vDPA" } };
     for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++) {
-        char found[128];
-        int n = process_find_descriptor(pid, devices[i].prefix, found, sizeof(found), err);
+        char link[128];
+        int n = process_find_descriptor(pid, devices[i].prefix, link, sizeof(link), err);
         if (n < 0) {
             return -1;
         }
         if (n > 0) {
-            return error_set(err, ERROR_REFUSED,
-                             "QEMU has %s open: a %s device writes the guest's RAM unseen: unplug it "
-                             "first",
-                             found, devices[i].what);
+            findings_refuse(found, "QEMU has %s open: a %s device writes the guest's RAM unseen: unplug it first", link,
+                            devices[i].what);
         }
     }
     return 0;
 }
 
-int qemu_find_blockers(struct qemu *q, struct error *err) {
-    if (check_types(q, err) < 0 || check_netdevs(q, err) < 0 || check_command_line(q->vmm.pid, err) < 0) {
+int qemu_find_blockers(struct qemu *q, struct findings *found, struct error *err) {
+    if (check_types(q, found, err) < 0 || check_netdevs(q, found, err) < 0 ||
+        check_command_line(q->vmm.pid, found, err) < 0) {
         return -1;
     }
-    return check_descriptors(q->vmm.pid, err);
+    return check_descriptors(q->vmm.pid, found, err);
 }

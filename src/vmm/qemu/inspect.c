@@ -122,19 +122,22 @@ static int sum_ram_blocks(struct qemu *q, struct error *err) {
     return 0;
 }
 
-int qemu_inspect(struct vmm *vmm, enum vmm_side side, struct error *err) {
+/* Whether the VMM can be a source or a destination at all comes first: of one that cannot the rest says nothing. */
+int qemu_inspect(struct vmm *vmm, enum vmm_side side, struct findings *found, struct error *err) {
     struct qemu *q = qemu_of(vmm);
     q->undo->side = side;
     if (vmm->pid == 0) {
-        return error_set(err, ERROR_REFUSED,
-                         "the process behind the QMP socket is not known here (another pid "
-                         "namespace?): pass --pid");
+        findings_refuse(found, "the process behind the QMP socket is not known here (another pid namespace?): pass "
+                               "--pid");
+        return 0;
     }
-    if ((side == VMM_SOURCE ? check_source(q, err) : check_destination(q, err)) < 0) {
+    int usable = side == VMM_SOURCE ? check_source(q, err) : check_destination(q, err);
+    if (usable < 0) {
+        return findings_take(found, usable, err);
+    }
+    if (qemu_find_blockers(q, found, err) < 0 ||
+        (side == VMM_SOURCE && findings_take(found, check_blocked_reasons(q, err), err) < 0)) {
         return -1;
     }
-    if (qemu_find_blockers(q, err) < 0 || (side == VMM_SOURCE && check_blocked_reasons(q, err) < 0)) {
-        return -1;
-    }
-    return qemu_find_ram(q, err) < 0 ? -1 : sum_ram_blocks(q, err);
+    return qemu_find_ram(q, found, err) < 0 ? -1 : sum_ram_blocks(q, err);
 }

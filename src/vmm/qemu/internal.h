@@ -73,16 +73,18 @@ static inline bool undo_has(struct undo_record *u, unsigned step) {
 int qemu_close_fd(struct qemu *q, struct error *err);
 
 /* inspect.c, blockers.c, ram.c */
-int qemu_inspect(struct vmm *vmm, enum vmm_side side, struct error *err);
-int qemu_find_blockers(struct qemu *q, struct error *err);
-int qemu_find_ram(struct qemu *q, struct error *err);
+int qemu_inspect(struct vmm *vmm, enum vmm_side side, struct findings *found, struct error *err);
+/* What writes the guest's RAM unseen. */
+int qemu_find_blockers(struct qemu *q, struct findings *found, struct error *err);
+/* Fills vmm->ram with the back ends that can be moved; each of the others is refused. */
+int qemu_find_ram(struct qemu *q, struct findings *found, struct error *err);
 int qemu_unchanged(struct vmm *vmm, struct error *err);
 void qemu_free_ram(struct vmm *vmm);
 
 /* describe.c, match.c */
 json_t *qemu_describe(struct vmm *vmm, struct error *err);
 int qemu_cpu_threads(struct vmm *vmm, pid_t **threads, size_t *count, struct error *err);
-int qemu_match(struct vmm *vmm, json_t *source, struct error *err);
+int qemu_match(struct vmm *vmm, json_t *source, struct findings *found, struct error *err);
 
 /* settings.c: capabilities and parameters of QEMU's own migration. apply() notes in the undo record what it finds, then
  * sets what differs from what godwit needs; restore() puts back what the record says. */

@@ -235,6 +235,7 @@ static int read_properties(struct qemu *q, struct vmm_ram *ram, struct wanted_fi
 
 struct search {
     struct qemu *q;
+    struct findings *found;
     struct mapping *maps;
     size_t count;
 };
@@ -252,31 +253,47 @@ static struct vmm_ram *new_backend(struct qemu *q, const char *id, struct error 
     return ram;
 }
 
+static void drop_last(struct qemu *q) {
+    struct vmm_ram *ram = &q->vmm.ram[--q->vmm.ram_count];
+    if (ram->fd >= 0) {
+        close(ram->fd);
+    }
+    free(ram->ranges);
+}
+
+static int take_file_backend(struct search *s, const char *id, struct error *err) {
+    struct wanted_file f = { 0 };
+    const struct mapping *first;
+    if (strlen(id) >= sizeof(((struct vmm_ram *)NULL)->id) || s->q->vmm.ram_count >= BACKENDS_MAX) {
+        return error_set(err, ERROR_REFUSED, "too many RAM back ends, or too long an id: %s", id);
+    }
+    struct vmm_ram *ram = new_backend(s->q, id, err);
+    if (ram == NULL) {
+        return -1;
+    }
+    if (read_properties(s->q, ram, &f, err) == 0) {
+        look_up(s->q->vmm.pid, &f);
+        if (find_ranges(s->q, ram, &f, s->maps, s->count, &first, err) == 0 && open_file(s->q, ram, first, err) == 0 &&
+            check_others(s->q, ram, err) == 0) {
+            return 0;
+        }
+    }
+    drop_last(s->q);
+    return -1;
+}
+
 /* One child of /objects. Back ends are taken or refused; other objects are passed over. */
 static int take_backend(void *opaque, const char *name, const char *type, struct error *err) {
     struct search *s = opaque;
-    struct wanted_file f = { 0 };
-    const struct mapping *first;
     if (strncmp(type, "memory-backend-", 15) != 0) {
         return 0;
     }
-    if (strcmp(type, "memory-backend-file") != 0) {
-        return error_set(err, ERROR_REFUSED,
-                         "the guest's RAM %s is a %s, which cannot be left out of QEMU's own stream: " CURE, name, type,
-                         name);
+    if (strcmp(type, "memory-backend-file") == 0) {
+        return findings_take(s->found, take_file_backend(s, name, err), err);
     }
-    if (strlen(name) >= sizeof(((struct vmm_ram *)NULL)->id) || s->q->vmm.ram_count >= BACKENDS_MAX) {
-        return error_set(err, ERROR_REFUSED, "too many RAM back ends, or too long an id: %s", name);
-    }
-    struct vmm_ram *ram = new_backend(s->q, name, err);
-    if (ram == NULL || read_properties(s->q, ram, &f, err) < 0) {
-        return -1;
-    }
-    look_up(s->q->vmm.pid, &f);
-    if (find_ranges(s->q, ram, &f, s->maps, s->count, &first, err) < 0 || open_file(s->q, ram, first, err) < 0) {
-        return -1;
-    }
-    return check_others(s->q, ram, err);
+    findings_refuse(s->found, "the guest's RAM %s is a %s, which cannot be left out of QEMU's own stream: " CURE, name,
+                    type, name);
+    return 0;
 }
 
 /* RAM that is in no back end would stay behind. */
@@ -305,19 +322,26 @@ static int by_id(const void *a, const void *b) {
     return strcmp(((const struct vmm_ram *)a)->id, ((const struct vmm_ram *)b)->id);
 }
 
-int qemu_find_ram(struct qemu *q, struct error *err) {
-    struct search s = { .q = q };
+int qemu_find_ram(struct qemu *q, struct findings *found, struct error *err) {
+    struct search s = { .q = q, .found = found };
+    size_t refused = json_array_size(found->refusals);
     qemu_free_ram(&q->vmm);
     if (process_mappings(q->vmm.pid, &s.maps, &s.count, err) < 0) {
         return -1;
     }
     int result = query_children(q->qmp, "/objects", take_backend, &s, err);
     free(s.maps);
-    if (result != 0 || check_total(q, err) < 0) {
+    /* when a back end was refused the sum is wrong for that reason */
+    if (result == 0 && json_array_size(found->refusals) == refused) {
+        result = findings_take(found, check_total(q, err), err);
+    }
+    if (result != 0) {
         qemu_free_ram(&q->vmm);
         return -1;
     }
-    qsort(q->vmm.ram, q->vmm.ram_count, sizeof(*q->vmm.ram), by_id); /* the same order at both ends */
+    if (q->vmm.ram_count > 0) {
+        qsort(q->vmm.ram, q->vmm.ram_count, sizeof(*q->vmm.ram), by_id); /* the same order at both ends */
+    }
     return 0;
 }
 
