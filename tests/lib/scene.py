@@ -105,6 +105,24 @@ class Scene:
         self._engines += [migration.send, migration.receive]
         return migration
 
+    def send(self, peer, **options):
+        """A godwit that sends the guest to a scripted peer (peer_destination.Destination); options of gw.Engine."""
+        return self._start("send", "--qmp", self.source.qmp_path, "--to", peer.address, **options)
+
+    def receive(self, there=None, **options):
+        """A godwit that receives for a fresh destination: it has `guest` and the `port` where it listens."""
+        there, port = there or self.spare(), gw.next_port()
+        engine = self._start("receive", "--qmp", there.qmp_path, "--listen", f"tcp:127.0.0.1:{port}", **options)
+        engine.guest, engine.port = there, port
+        engine.wait_listening(port)
+        return engine
+
+    def _start(self, *args, **options):
+        engine = gw.Engine(*args, **options)
+        self._stack.callback(engine.close)
+        self._engines.append(engine)
+        return engine
+
     def wait_gone(self):
         """No godwit works on the guests any more, guardians included."""
         wait_until(lambda: not any(processes_of(p) for p in self.monitored), "the last godwit of this guest ends")

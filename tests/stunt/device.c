@@ -14,7 +14,7 @@
 #define VERSION 1
 #define SECTION_MAX (UINT64_C(1) << 36)
 
-static const char magic[8] = "STUNTDEV";
+static const char magic[8] = { 'S', 'T', 'U', 'N', 'T', 'D', 'E', 'V' };
 
 enum tag { TAG_HEADER = 1, TAG_FILLER, TAG_CPUS, TAG_DIGEST, TAG_END, TAG_LAST = TAG_END };
 

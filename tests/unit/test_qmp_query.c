@@ -52,7 +52,7 @@ static void start(struct monitor *m, const char *const *answers) {
     assert_int_equal(pthread_create(&m->thread, NULL, run_monitor, m), 0);
 }
 
-static void stop(struct monitor *m) {
+static void finish(struct monitor *m) {
     qmp_close(m->q);
     pthread_join(m->thread, NULL);
     close(m->fd);
@@ -113,7 +113,7 @@ static void test_state(void **state) {
         assert_int_equal(query_state(m.q, &s, &err), -1);
         assert_non_null(strstr(err.desc, "query-status makes no sense"));
     }
-    stop(&m);
+    finish(&m);
 }
 
 static void test_migration(void **state) {
@@ -149,7 +149,7 @@ static void test_migration(void **state) {
     assert_int_equal(query_migration(mon.q, &m, &err), -1);
     error_clear(&err);
     assert_int_equal(query_migration(mon.q, &m, &err), -1);
-    stop(&mon);
+    finish(&mon);
 }
 
 #define TEXT_SIZE 256
@@ -184,7 +184,7 @@ static void test_children(void **state) {
     assert_int_equal(query_children(m.q, "/objects", take_child, text, &err), -1);
     error_clear(&err);
     assert_int_equal(query_children(m.q, "/objects", take_child, text, &err), -1);
-    stop(&m);
+    finish(&m);
 }
 
 static void test_properties(void **state) {
@@ -215,7 +215,7 @@ static void test_properties(void **state) {
     assert_int_equal(n, 3);
     assert_int_equal(query_optional_int(m.q, "/o", "p", 3, &n, &err), 0);
     assert_int_equal(n, 9);
-    stop(&m);
+    finish(&m);
 }
 
 int main(void) {

@@ -10,6 +10,8 @@
     netns      two hosts with a shaped link between them
     hugepages  huge pages for a while
     engine     godwit itself, one side or both
+    wire       what two godwits say to each other, as bytes
+    peer       a godwit that is none, to tell lies to the real one: peer_destination, peer_source
     oracle     compares RAM and disks byte by byte
     silence    how long a guest was not heard, and whether it went on where it was
     clean      that nothing is left behind

@@ -16,6 +16,11 @@ PORT = 4914
 _ports = itertools.count(PORT + os.getpid() % 20000)
 
 
+def next_port():
+    """One that no other migration of this process has had."""
+    return next(_ports)
+
+
 class Result:
     """How a godwit ended.
 
