@@ -5,87 +5,55 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "migrate/affinity.h"
+#include "migrate/destination_parts.h"
 #include "migrate/stage.h"
 
-#include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-static int handle_message(struct destination *d, json_t *message, struct error *err) {
-    const char *type = json_string_value(json_object_get(message, "type"));
-    if (type != NULL && strcmp(type, "request") == 0 && d->request == NULL) {
-        d->request = json_incref(message);
-        return 0;
-    }
-    if (type != NULL && strcmp(type, "bye") == 0 && d->ran) {
-        d->finished = true;
-        return 0;
-    }
-    if (type != NULL && strcmp(type, "abort") == 0) {
-        const char *desc = json_string_value(json_object_get(message, "desc"));
-        const char *class = json_string_value(json_object_get(message, "class"));
-        d->given_up = true;
-        return error_set(err, error_class_from_name(class ? class : ""), "the source gave up: %s",
-                         desc ? desc : "(no reason)");
-    }
-    return error_set(err, ERROR_PEER, "the source said something that it must not say now");
+static int64_t silence_of(const struct params *params) {
+    return params->value[PARAM_LINK_TIMEOUT] * CLOCK_S;
 }
 
-static int take_messages(struct destination *d, struct error *err) {
-    json_t *message;
-    int rc;
-    while (!d->finished && (rc = link_receive(d->link, &message, err)) != 0) {
-        if (rc < 0) {
-            return -1;
-        }
-        rc = handle_message(d, message, err);
-        json_decref(message);
-        if (rc < 0) {
-            return -1;
-        }
-    }
+/* What the visitors ask (visitors.h). */
+static bool has_source(void *opaque) {
+    const struct destination *d = opaque;
+    return d->caller.link != NULL;
+}
+
+static bool serves(void *opaque) {
+    const struct destination *d = opaque;
+    return d->takeover.state != TAKEOVER_WAITING;
+}
+
+static int take_source(void *opaque, const struct arrival *a, struct error *err) {
+    struct destination *d = opaque;
+    status_note_time(&d->status, &d->status.started, clock_now());
+    return caller_take(&d->caller, a, silence_of(&d->params), err);
+}
+
+/* Channels come when the two sides have agreed, before memory does. */
+static bool expects(void *opaque, const struct hello *h) {
+    const struct destination *d = opaque;
+    return d->takeover.state == TAKEOVER_RECEIVING && d->ram.receive == NULL && caller_expects(&d->caller, h);
+}
+
+static int take_channel(void *opaque, const struct hello *h, int fd, struct error *err) {
+    struct destination *d = opaque;
+    (void)err;
+    caller_take_channel(&d->caller, h, fd, silence_of(&d->params));
     return 0;
 }
 
-#define OWN_POLL_FDS 6
-
-int destination_poll(struct destination *d, int fd, int64_t timeout_ns, struct error *err) {
-    struct pollfd p[OWN_POLL_FDS + VISITOR_POLL_FDS] = {
-        { .fd = fd, .events = POLLIN },
-        { .fd = d->link ? link_poll_fd(d->link) : -1, .events = POLLIN },
-        { .fd = d->loaded ? -1 : d->config->signal_fd, .events = POLLIN },
-        { .fd = d->vmm->ops->poll_fd(d->vmm), .events = POLLIN },
-        { .fd = d->receive && !d->loaded ? ram_receive_poll_fd(d->receive) : -1, .events = POLLIN },
-        { .fd = d->loaded ? -1 : d->cancel_fd, .events = POLLIN },
-    };
-    visitors_prepare(d, p + OWN_POLL_FDS);
-    int64_t most = d->receive != NULL && !d->loading ? LOAD_INTERVAL : CLOCK_S; /* which is for visitors' deadlines */
-    int64_t limit = timeout_ns < most ? timeout_ns : most;
-    if (poll(p, OWN_POLL_FDS + VISITOR_POLL_FDS, limit > 0 ? (int)((limit + CLOCK_MS - 1) / CLOCK_MS) : 0) < 0) {
-        return errno == EINTR ? 0 : error_errno(err, ERROR_SYSTEM, "poll");
-    }
-    if (p[2].revents != 0 || p[5].revents != 0) {
-        return error_set(err, ERROR_CANCELLED, "cancelled at the destination");
-    }
-    if (p[3].revents != 0 && d->vmm->ops->drive(d->vmm, err) < 0) {
-        return -1;
-    }
-    /* A channel that failed has the cause; the link would only tell that it broke. */
-    if (p[4].revents != 0 && ram_receive_poll(d->receive, 0, err) < 0) {
-        return -1;
-    }
-    if ((p[4].revents != 0 && destination_tell_rejections(d, err) < 0) || destination_tell_load(d, err) < 0) {
-        return -1;
-    }
-    if (p[1].revents != 0 && take_messages(d, err) < 0) {
-        return -1;
-    }
-    devices_tell(&d->devices, &d->events);
-    return visitors_handle(d, p + OWN_POLL_FDS, err);
-}
+static const struct visitors_owner owner = {
+    .has_source = has_source,
+    .serves = serves,
+    .take_source = take_source,
+    .expects = expects,
+    .take_channel = take_channel,
+};
 
 static int serve_stage(struct destination *d, const struct stage *stage, json_t *args, struct error *err) {
     if (fault_planned("kill-destination", stage->name)) {
@@ -99,10 +67,8 @@ static int serve_stage(struct destination *d, const struct stage *stage, json_t 
         json_decref(reply);
         return -1;
     }
-    json_object_set_new(reply, "type", json_string("reply"));
-    json_object_set_new(reply, "stage", json_string(stage->name));
-    int rc = link_send(d->link, reply, err);
-    if (d->ran) {
+    int rc = caller_reply(&d->caller, reply, err);
+    if (takeover_is_done(&d->takeover)) {
         d->vmm->ops->settle(d->vmm); /* only now: the source's clock for the guest's pause has stopped */
     }
     return rc;
@@ -117,10 +83,10 @@ static bool is_due(const struct destination *d, int i) {
     return i == next || (i >= 0 && i == d->stage && stages[i].repeats);
 }
 
-/* Stages come in the order of the table: whatever else the peer asks for is refused. */
+/* Stages come in the order of the table: whatever else the source asks for is refused. */
 static int serve_request(struct destination *d, struct error *err) {
-    json_t *request = d->request;
-    d->request = NULL;
+    json_t *request = d->caller.request;
+    d->caller.request = NULL;
     const char *name = json_string_value(json_object_get(request, "stage"));
     int i = name != NULL ? stage_find(name) : -1;
     int rc;
@@ -132,6 +98,7 @@ static int serve_request(struct destination *d, struct error *err) {
         status_set_state(&d->status, stages[i].state, stages[i].name);
         events_emit(&d->events, "stage", json_pack("{s:s}", "stage", stages[i].name));
         log_debug("stage %s", stages[i].name);
+        caller_begin(&d->caller, stages[i].name, request);
         rc = serve_stage(d, &stages[i], json_object_get(request, "args"), err);
     }
     json_decref(request);
@@ -139,45 +106,31 @@ static int serve_request(struct destination *d, struct error *err) {
 }
 
 static int serve(struct destination *d, struct error *err) {
-    while (!d->finished) {
-        if (destination_poll(d, -1, CLOCK_S, err) < 0) {
+    while (d->takeover.state != TAKEOVER_ENDED) {
+        if (loop_turn(&d->loop, INT64_MAX, err) < 0) {
             return -1;
         }
-        if (d->request != NULL && serve_request(d, err) < 0) {
+        devices_tell(&d->ram.devices, &d->events);
+        if (d->caller.request != NULL && serve_request(d, err) < 0) {
             return -1;
         }
     }
     return 0;
 }
 
-static void tell_source(struct destination *d, const struct error *cause) {
-    struct error ignored = { 0 };
-    if (d->link != NULL && cause->class != ERROR_LINK) {
-        json_t *message =
-            json_pack("{s:s, s:s, s:s}", "type", "error", "class", error_class_name(cause->class), "desc", cause->desc);
-        if (message == NULL || link_send(d->link, message, &ignored) < 0) {
-            log_debug("could not tell the source");
-        }
-    }
-}
-
 /* Before the two sides have agreed nothing of ours was changed: whoever came was not the one we wait for. */
 static bool may_wait_on(const struct destination *d, const struct error *err) {
     bool ours = err->class == ERROR_CANCELLED || err->class == ERROR_VMM || err->class == ERROR_SYSTEM;
-    return d->link != NULL && !d->inspected && (d->given_up || !ours);
+    return d->caller.link != NULL && d->takeover.state == TAKEOVER_WAITING && !ours;
 }
 
 /* Sends the one away who came, and is as before. */
 static void turn_away(struct destination *d, struct error *err) {
-    tell_source(d, err);
+    caller_say_end(&d->caller, "error", err);
     log_warning("refused this migration: %s; waiting for another", err->desc);
     events_emit(&d->events, "refused", json_pack("{s:s, s:s}", "peer", "the source", "why", err->desc));
-    link_close(d->link);
-    d->link = NULL;
-    json_decref(d->request);
-    d->request = NULL;
+    caller_forget(&d->caller);
     d->stage = -1;
-    d->given_up = false;
     d->params = d->config->params;
     status_set_state(&d->status, "setup", "connect");
     error_clear(err);
@@ -193,22 +146,36 @@ static int serve_one(struct destination *d, struct error *err) {
     return 0;
 }
 
-static int init(struct destination *d, struct error *err) {
-    status_init(&d->status);
-    if (events_open(&d->events, d->config->events_path, err) < 0 || vmm_inspect(d->vmm, VMM_DESTINATION, err) < 0) {
-        return -1;
-    }
-    int64_t budget = d->params.value[PARAM_CPU_BUDGET];
-    cpu_pace_init(&d->pace, budget == PARAM_AUTO ? 0 : (unsigned)budget);
-    if (affinity_apply(d->params.cpu_affinity, err) < 0) {
-        return -1;
-    }
-    d->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (d->cancel_fd < 0) {
+static int cancel(void *opaque, struct error *err) {
+    (void)opaque;
+    return error_set(err, ERROR_CANCELLED, "cancelled at the destination");
+}
+
+static int drive_vmm(void *opaque, struct error *err) {
+    struct destination *d = opaque;
+    return d->vmm->ops->drive(d->vmm, err);
+}
+
+/* What can end the migration on this side. */
+static int watch_ends(struct destination *d, struct error *err) {
+    struct destination_ends *e = &d->ends;
+    e->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (e->cancel_fd < 0) {
         return error_errno(err, ERROR_SYSTEM, "eventfd");
     }
-    d->listener = address_listen(&d->config->listen, err);
-    if (d->listener < 0) {
+    e->signal = (struct loop_watch){ .fd = d->config->signal_fd, .ready = cancel, .opaque = d };
+    e->cancel = (struct loop_watch){ .fd = e->cancel_fd, .ready = cancel, .opaque = d };
+    e->vmm = (struct loop_watch){ .fd = d->vmm->ops->poll_fd(d->vmm), .ready = drive_vmm, .opaque = d };
+    loop_watch(&d->loop, &e->signal);
+    loop_watch(&d->loop, &e->cancel);
+    loop_watch(&d->loop, &e->vmm);
+    return 0;
+}
+
+static int init(struct destination *d, struct error *err) {
+    if (events_open(&d->events, d->config->events_path, err) < 0 || vmm_inspect(d->vmm, VMM_DESTINATION, err) < 0 ||
+        affinity_apply(d->params.cpu_affinity, err) < 0 || watch_ends(d, err) < 0 ||
+        visitors_listen(&d->visitors, &d->config->listen, err) < 0) {
         return -1;
     }
     if (d->config->control_path != NULL) {
@@ -223,137 +190,59 @@ static int init(struct destination *d, struct error *err) {
     return 0;
 }
 
+/* Everything that this side holds, in the order that ends threads before what they use. */
 static void release(struct destination *d) {
     control_close(d->control);
-    if (d->cancel_fd >= 0) {
-        close(d->cancel_fd);
+    visitors_close(&d->visitors);
+    if (d->config->listen.kind == ADDRESS_UNIX) {
+        unlink(d->config->listen.host);
     }
-    if (d->listener >= 0) {
-        close(d->listener);
-        if (d->config->listen.kind == ADDRESS_UNIX) {
-            unlink(d->config->listen.host);
-        }
-    }
-    visitors_close(d);
-    for (unsigned i = 0; i < d->channel_count; i++) {
-        conn_break(&d->channels[i]);
-    }
-    cpu_pace_end(&d->pace);
-    ram_receive_close(d->receive);
-    devices_close(&d->devices);
-    cpu_pace_destroy(&d->pace);
+    load_report_stop(&d->load);
+    caller_break_channels(&d->caller);
+    destination_ram_close(&d->ram);
     relay_stop(&d->relay);
-    link_close(d->link);
-    for (unsigned i = 0; i < d->channel_count; i++) {
-        conn_close(&d->channels[i]);
+    caller_forget(&d->caller);
+    loop_close(&d->loop);
+    if (d->ends.cancel_fd >= 0) {
+        close(d->ends.cancel_fd);
     }
-    conn_close(&d->device);
-    json_decref(d->request);
-    ram_free(&d->ram);
-}
-
-/* What the operator should do with the destination's VMM now. */
-static void advise(const struct destination *d, int status, bool spoiled) {
-    if (status == 3 && d->asked) {
-        log_error("the source has handed the guest over and does not run it: 'cont' here runs it, unless it runs "
-                  "already%s",
-                  d->running ? "" : "; if this VMM is gone, 'cont' at the source takes the guest back");
-    } else if (status == 3) {
-        log_error("it is not known whether the source has handed the guest over: it stays paused here. Look at the "
-                  "source: if the guest runs there, end this VMM; if the source says 'in doubt', 'cont' here runs it");
-    } else if (spoiled) {
-        log_warning("the guest was not taken over; end this VMM and start it anew before the next try");
-    } else if (d->link != NULL) {
-        log_warning("the guest was not taken over; this VMM was not touched but for its memory and can wait for "
-                    "another try");
-    }
-}
-
-/* When the source gives up, its channels break and its VMM's stream ends, so that ours fails to load: symptoms, and
- * they may come before the source's word, for it resumes its guest first. When the link breaks itself, it breaks them
- * too. */
-#define CAUSE_PATIENCE (200 * CLOCK_MS)
-
-static void find_cause(struct destination *d, struct error *err) {
-    bool symptom = err->class == ERROR_LINK || (err->class == ERROR_VMM && d->loading);
-    if (!symptom || d->given_up || d->loaded || d->link == NULL) {
-        return;
-    }
-    int64_t deadline = clock_now() + CAUSE_PATIENCE, left;
-    struct error cause = { 0 };
-    struct pollfd p = { .fd = link_poll_fd(d->link), .events = POLLIN };
-    while ((left = deadline - clock_now()) > 0) {
-        if (poll(&p, 1, (int)(left / CLOCK_MS) + 1) > 0 && take_messages(d, &cause) < 0) {
-            *err = cause;
-            return;
-        }
-    }
-}
-
-static int conclude(struct destination *d, struct error *err) {
-    struct error ignored = { 0 };
-    int status = 1;
-    if (d->ran) {
-        /* The guest runs here; only the goodbye is missing. */
-        log_warning("the source left without a goodbye: %s", err->desc);
-        error_clear(err);
-        return 0;
-    }
-    find_cause(d, err);
-    const char *state = err->class == ERROR_CANCELLED ? "cancelled" : "failed";
-    tell_source(d, err);
-    if (d->loaded && !d->given_up) {
-        status = 3;
-        state = "in-doubt";
-    }
-    log_error("%s", err->desc);
-    int discarded = d->vmm->ops->discard(d->vmm, &ignored);
-    if (discarded < 0) {
-        log_debug("discard: %s", ignored.desc);
-    }
-    advise(d, status, discarded != 0);
-    pthread_mutex_lock(&d->status.lock);
-    d->status.error = *err;
-    d->status.error_stage = d->stage >= 0 ? stages[d->stage].name : "connect";
-    d->status.state = state;
-    pthread_mutex_unlock(&d->status.lock);
-    return status;
 }
 
 static void note_totals(struct destination *d) {
     pthread_mutex_lock(&d->status.lock);
     d->status.times.total = clock_now() - d->status.started;
-    d->status.transferred = d->link ? atomic_load(&link_conn(d->link)->received) : 0;
-    for (unsigned i = 0; i < d->channel_count; i++) {
-        d->status.transferred += atomic_load(&d->channels[i].received);
-    }
-    d->status.transferred += atomic_load(&d->relay.bytes);
-    if (d->ran) {
+    d->status.transferred = caller_received(&d->caller) + atomic_load(&d->relay.bytes);
+    if (takeover_is_done(&d->takeover)) {
         d->status.state = "completed";
     }
     pthread_mutex_unlock(&d->status.lock);
 }
 
+static json_t *report_of(struct destination *d) {
+    json_t *report = status_json(&d->status);
+    json_t *accel = devices_json(&d->ram.devices, d->ram.receive ? ram_receive_fallbacks(d->ram.receive) : 0);
+    if (accel != NULL) {
+        json_object_set_new(report, "accel", accel);
+    }
+    return report;
+}
+
 int destination_serve(const struct destination_config *config, json_t **report) {
-    struct destination d = { .config = config,
-                             .vmm = config->vmm,
-                             .params = config->params,
-                             .listener = -1,
-                             .device = { .fd = -1 },
-                             .cancel_fd = -1,
-                             .stage = -1 };
-    visitors_init(&d);
+    struct destination d = {
+        .config = config, .vmm = config->vmm, .params = config->params, .ends.cancel_fd = -1, .stage = -1
+    };
     struct error err = { 0 };
     int status = 0;
+    status_init(&d.status);
+    loop_init(&d.loop);
+    visitors_init(&d.visitors, &d.loop, &owner, &d, &d.events, silence_of(&d.params));
+    caller_init(&d.caller, &d.loop, &d.takeover);
+    destination_ram_init(&d.ram, &d.loop, &d.caller, d.params.value[PARAM_CPU_BUDGET]);
     if (init(&d, &err) < 0 || serve_one(&d, &err) < 0) {
-        status = conclude(&d, &err);
+        status = destination_conclude(&d, &err);
     }
     note_totals(&d);
-    *report = status_json(&d.status);
-    json_t *accel = devices_json(&d.devices, d.receive ? ram_receive_fallbacks(d.receive) : 0);
-    if (accel != NULL) {
-        json_object_set_new(*report, "accel", accel);
-    }
+    *report = report_of(&d);
     events_emit(&d.events, "end", json_deep_copy(*report));
     release(&d);
     events_close(&d.events);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the control socket may ask of the destination; runs on its thread. Parameters are the source's to change. */
-#include "migrate/destination.h"
+#include "migrate/destination_parts.h"
 
 #include <sys/eventfd.h>
 
@@ -23,7 +23,7 @@ static int control_set_parameters(void *opaque, json_t *object, struct error *er
 static int control_cancel(void *opaque, struct error *err) {
     struct destination *d = opaque;
     (void)err;
-    eventfd_write(d->cancel_fd, 1);
+    eventfd_write(d->ends.cancel_fd, 1);
     return 0;
 }
 

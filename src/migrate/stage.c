@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "migrate/stage.h"
 
-#include "migrate/destination.h"
+#include "migrate/destination_stages.h"
 #include "migrate/source.h"
 
 #include <string.h>

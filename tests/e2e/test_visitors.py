@@ -2,8 +2,11 @@
 """Whoever connects to the port is refused in one line, and the receiver keeps waiting for the one it serves."""
 import contextlib
 import errno
+import json
 import socket
 import struct
+import threading
+import time
 
 import pytest
 
@@ -180,3 +183,130 @@ def test_not_godwit_at_the_other_end(make_stunt, engine):
             client.close()
     assert result.code == 1 and "not 'godwit receive'" in result.stderr
     assert source.qmp.execute("query-status")["running"]
+
+
+def frame(message):
+    text = json.dumps(message).encode()
+    return struct.pack("<I", len(text)) + text
+
+
+PING = frame({"type": "ping"})
+
+
+def welcomed(port, host="127.0.0.1"):
+    """A control connection that was let in and has brought no guest."""
+    client = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(host, 0))
+    client.sendall(hello())
+    assert answer(client) == 0
+    return client
+
+
+class Pinging(threading.Thread):
+    """Says a right hello, then pings twice a second for as long as it is let; comes again when it is sent away."""
+
+    def __init__(self, port):
+        super().__init__(name="pinging", daemon=True)
+        self.port, self.times, self.over = port, 0, threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.over.is_set():
+            with contextlib.suppress(OSError, AssertionError), welcomed(self.port) as client:
+                self.times += 1
+                client.settimeout(0.5)
+                while not self.over.is_set():
+                    client.sendall(PING)
+                    with contextlib.suppress(TimeoutError):
+                        if not client.recv(4096):
+                            break
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.over.set()
+        self.join(30)
+
+
+def test_a_stranger_that_pings_does_not_hold_the_receiver(make_stunt, engine):
+    """The source is served at once beside it, and it is sent away when its time is over, however it pings."""
+    source = make_stunt(name="src", memory=32 * MIB)
+    with waiting(make_stunt.destination(source)) as (receive, port), Pinging(port) as stranger:
+        came = time.monotonic()
+        assert "brought no guest within 10 s" in receive.wait_event(event="refused", timeout=30)["why"]
+        assert 8 < time.monotonic() - came < 15
+        while stranger.times < 2:
+            time.sleep(0.01)
+        began = time.monotonic()
+        serves(source, receive, port)
+        assert time.monotonic() - began < 9
+        assert any("another migration" in why for why in refusals(receive))
+
+
+FLOODS = {
+    "pings": (PING * 20000, "sends pings, and no guest"),
+    "loads": (frame({"type": "load", "threads": 1}) * 20000, "'load' and not its guest"),
+    "another stage": (frame({"type": "request", "stage": "run", "args": {}}), "'request run' and not its guest"),
+    "brackets": (struct.pack("<I", 512 << 10) + b"[" * (512 << 10), "not JSON"),
+    "another guest": (frame({"type": "request", "stage": "inspect",
+                             "args": {"guest": {"vmm": "other"}, "x": "y" * (500 << 10)}}), ""),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_stranger_that_floods_is_sent_away(make_stunt, engine, flood):
+    """Whatever it says behind a right hello, in whatever amount: in one line, and the next one is served."""
+    text, why = FLOODS[flood]
+    source = make_stunt(name="src", memory=32 * MIB)
+    with waiting(make_stunt.destination(source)) as (receive, port):
+        with welcomed(port) as client:
+            try:
+                client.sendall(text)
+                while client.recv(1 << 16):
+                    pass
+            except (ConnectionResetError, BrokenPipeError):
+                pass
+            assert why in receive.wait_event(event="refused")["why"]
+        serves(source, receive, port)
+        assert receive.wait().report["max-rss"] < 128 << 10
+
+
+def test_a_crowd_of_control_connections(make_stunt, engine):
+    """More of them than there is room for, each with a right hello and pings, from another host than the source's: the
+    source is served while they stand there."""
+    source = make_stunt(name="src", memory=32 * MIB)
+    with waiting(make_stunt.destination(source)) as (receive, port), contextlib.ExitStack() as stack:
+        def come():
+            client = stack.enter_context(welcomed(port, "127.0.0.2"))
+            client.sendall(PING)
+        for _ in range(40):
+            come()
+        assert "too many connections" in receive.wait_event(event="refused")["why"]
+        over = threading.Event()
+
+        def crowd():
+            while not over.is_set():
+                try:
+                    come()
+                except (OSError, AssertionError):
+                    return
+        thread = threading.Thread(target=crowd, daemon=True)
+        thread.start()
+        began = time.monotonic()
+        serves(source, receive, port)
+        took = time.monotonic() - began
+        over.set()
+        thread.join(30)
+    assert took < 10, took
+
+
+def test_the_receiver_is_only_held_by_a_guest_that_fits(make_stunt, engine):
+    """A source with another guest comes again and again; the right one gets in between."""
+    source = make_stunt(name="src", memory=32 * MIB)
+    other = make_stunt(name="other", memory=64 * MIB)
+    with waiting(make_stunt.destination(source)) as (receive, port):
+        for _ in range(3):
+            with gw.Engine("send", "--qmp", other.qmp_path, "--to", f"tcp:127.0.0.1:{port}") as send:
+                assert send.wait().code == 1
+            assert "ram0" in receive.wait_event(event="refused")["why"]
+        serves(source, receive, port)

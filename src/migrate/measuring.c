@@ -1,14 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * A visitor who wants to know what the link carries: sends filler, which is counted and thrown away. One at a time, for
- * MEASURE_TIME or MEASURE_BYTES, and never while a migration is served; then it is told how much came, and the receiver
- * waits on as before.
- *
- * Counting begins late: the first bytes fill queues on their way, and shapers let a burst through.
- */
-#include "migrate/destination.h"
+#include "migrate/measuring.h"
 
-#include "base/clock.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -19,15 +11,9 @@
 #define MEASURE_BYTES (UINT64_C(1) << 30)
 #define MEASURE_SETTLE (250 * CLOCK_MS)
 #define MEASURE_SETTLE_BYTES (UINT64_C(64) << 20)
-#define MEASURE_PATIENCE (10 * CLOCK_S) /* for all of it, however it drips */
 #define PIECE (256u << 10)
 /* At one call: others are to be heard too. */
 #define PIECES 16
-
-void measuring_begin(struct visitor *v) {
-    v->measuring = (struct measuring){ .on = true };
-    v->deadline = clock_now() + MEASURE_PATIENCE;
-}
 
 /* True when there is enough. */
 static bool take(struct measuring *m, uint64_t n, int64_t now) {
@@ -57,33 +43,31 @@ static int faster_first(const void *a, const void *b) {
 }
 
 /* The second best part: a host that was busy for a moment made the others slower, and one may be a burst. */
-static void say_result(struct visitor *v) {
-    struct measuring *m = &v->measuring;
+static void say_result(struct measuring *m, int fd, const char *peer) {
     uint8_t out[MEASURED_SIZE];
     qsort(m->parts, m->count, sizeof(m->parts[0]), faster_first);
     const struct measured *measured = &m->parts[m->count > 1 ? 1 : 0];
     measured_encode(measured, out);
-    if (send(v->fd, out, sizeof(out), MSG_NOSIGNAL) < 0) {
-        log_debug("%s left before it was told", v->peer);
+    if (send(fd, out, sizeof(out), MSG_NOSIGNAL) < 0) {
+        log_debug("%s left before it was told", peer);
     }
-    log_info("measured the link from %s: %.0f Mbit/s", v->peer, measured_rate(measured) * 8 / 1e6);
+    log_info("measured the link from %s: %.0f Mbit/s", peer, measured_rate(measured) * 8 / 1e6);
     /* The other end closes: a close here, with bytes on their way, may overtake the answer as a reset. */
     m->told = true;
 }
 
-enum measuring_state measuring_read(struct visitor *v) {
-    struct measuring *m = &v->measuring;
+enum measuring_state measuring_read(struct measuring *m, int fd, const char *peer) {
     uint8_t *filler = malloc(PIECE);
     enum measuring_state state = filler != NULL ? MEASURING_ON : MEASURING_LEFT;
     for (int i = 0; i < PIECES && state == MEASURING_ON; i++) {
-        ssize_t n = recv(v->fd, filler, PIECE, 0);
+        ssize_t n = recv(fd, filler, PIECE, 0);
         if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
             break;
         }
         if (n <= 0) {
             state = m->told ? MEASURING_DONE : MEASURING_LEFT;
         } else if (!m->told && take(m, (uint64_t)n, clock_now())) {
-            say_result(v);
+            say_result(m, fd, peer);
         }
     }
     free(filler);

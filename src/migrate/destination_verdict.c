@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What an end means: for the source, for people, for the exit status. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "host/process.h"
+#include "migrate/destination_parts.h"
+#include "migrate/stage.h"
+
+/* When the source gives up, its channels break and its VMM's stream ends, so that ours fails to load: symptoms, and
+ * they may come before the source's word, for it resumes its guest first. When the link breaks itself, it breaks them
+ * too. */
+static void find_cause(struct destination *d, struct error *err) {
+    enum takeover_state state = d->takeover.state;
+    bool loading = state == TAKEOVER_LOADING;
+    if (err->class == ERROR_LINK && destination_ram_failure(&d->ram, err)) {
+        return;
+    }
+    if ((state == TAKEOVER_RECEIVING || loading) &&
+        (err->class == ERROR_LINK || (err->class == ERROR_VMM && loading))) {
+        caller_find_cause(&d->caller, err);
+    }
+}
+
+/* A process closes what it has open a moment before it has ended. */
+#define END_PATIENCE (300 * CLOCK_MS)
+
+static bool vmm_has_ended(const struct destination *d) {
+    int64_t deadline = clock_now() + END_PATIENCE;
+    bool ended;
+    while (!(ended = d->vmm->pid > 0 && process_has_ended(d->vmm->pid)) && clock_now() < deadline) {
+        clock_sleep(10 * CLOCK_MS);
+    }
+    return ended;
+}
+
+/* Whether it is certain that the guest does not run here. The VMM executes commands in their order: when it answers
+ * that the guest does not run, a `cont` that was sent before has failed and is not to come. */
+static bool surely_does_not_run(struct destination *d) {
+    struct error unknown = { 0 };
+    bool running = false;
+    if (d->vmm->ops->guest_running(d->vmm, &running, &unknown) == 0) {
+        return !running;
+    }
+    /* a VMM that was never asked to run it does not, whether it answers or not */
+    return d->takeover.state == TAKEOVER_LOADED || vmm_has_ended(d);
+}
+
+/* The source may have handed the guest over. A link that broke, or a source that is silent, leaves that open; anything
+ * else is our own failure, and then the source may take its guest back as soon as it is certain that it does not run
+ * here and never will. */
+static enum takeover_state judge_open(struct destination *d, const struct error *err) {
+    bool silent = err->class == ERROR_LINK || (err->class == ERROR_TIMEOUT && d->takeover.state == TAKEOVER_LOADED);
+    return !silent && surely_does_not_run(d) ? TAKEOVER_NEVER : TAKEOVER_IN_DOUBT;
+}
+
+static void advise_doubt(bool asked) {
+    if (asked) {
+        log_error("the source has handed the guest over and does not run it, and it is not known whether it runs here. "
+                  "Look at this VMM: if it is paused, 'cont' on its monitor runs the guest; if it hangs, end it before "
+                  "anybody takes the guest back at the source");
+    } else {
+        log_error("it is not known whether the source has handed the guest over: it stays paused here. Look at the "
+                  "source: if the guest runs there, end this VMM; if the source says 'in doubt', 'cont' here runs it");
+    }
+}
+
+/* What the operator should do with the destination's VMM now. `spoiled`: it has begun to load. */
+static void advise(const struct destination *d, bool spoiled) {
+    if (d->takeover.state == TAKEOVER_NEVER) {
+        log_error(
+            "the guest does not run here and never will; end this VMM. The source was told so and takes its "
+            "guest back; if it says 'in doubt', 'godwit resolve --take-back' there does, once this VMM has ended");
+    } else if (spoiled) {
+        log_warning("the guest was not taken over; end this VMM and start it anew before the next try");
+    } else if (d->caller.link != NULL) {
+        log_warning("the guest was not taken over; this VMM was not touched but for its memory and can wait for "
+                    "another try");
+    }
+}
+
+static void discard(struct destination *d, bool *spoiled) {
+    struct error ignored = { 0 };
+    int discarded = d->vmm->ops->discard(d->vmm, &ignored);
+    if (discarded < 0) {
+        log_debug("discard: %s", ignored.desc);
+    }
+    *spoiled = discarded != 0;
+}
+
+static void move(struct destination *d, enum takeover_state to) {
+    struct error ignored = { 0 };
+    if (d->takeover.state != to && takeover_move(&d->takeover, to, &ignored) < 0) {
+        log_debug("%s", ignored.desc);
+    }
+}
+
+static int end(struct destination *d, const struct error *err) {
+    bool asked = d->takeover.state == TAKEOVER_ASKED, spoiled;
+    if (takeover_is_open(&d->takeover)) {
+        move(d, judge_open(d, err));
+        caller_say_end(&d->caller, d->takeover.state == TAKEOVER_NEVER ? "never" : "error", err);
+    } else if (d->takeover.state != TAKEOVER_GIVEN_UP) {
+        move(d, TAKEOVER_FAILED);
+        caller_say_end(&d->caller, "error", err);
+    }
+    log_error("%s", err->desc);
+    if (d->takeover.state == TAKEOVER_IN_DOUBT) {
+        advise_doubt(asked); /* at once: what follows may take a while with a VMM that hangs */
+        discard(d, &spoiled);
+        return 3;
+    }
+    discard(d, &spoiled);
+    advise(d, spoiled);
+    return 1;
+}
+
+int destination_conclude(struct destination *d, struct error *err) {
+    if (takeover_is_done(&d->takeover)) {
+        /* The guest runs here; only the goodbye is missing. */
+        log_warning("the source left without a goodbye: %s", err->desc);
+        error_clear(err);
+        return 0;
+    }
+    find_cause(d, err);
+    int status = end(d, err);
+    pthread_mutex_lock(&d->status.lock);
+    d->status.error = *err;
+    d->status.error_stage = d->stage >= 0 ? stages[d->stage].name : "connect";
+    d->status.state = status == 3 ? "in-doubt" : err->class == ERROR_CANCELLED ? "cancelled" : "failed";
+    pthread_mutex_unlock(&d->status.lock);
+    return status;
+}
