@@ -122,7 +122,7 @@ def home_of(shm):
 def starter(kind, shm, stack):
     def destination(guest, **options):
         ram = [Backend(b.id, b.size, os.path.join(shm, f"{options['name']}.{b.id}")) for b in guest.backends]
-        copy = guest.destination(directory=shm, **{"backends": ram, **options})
+        copy = guest.destination(**{"directory": shm, "backends": ram, **options})
         stack.callback(copy.remove)
         return copy
     return destination

@@ -101,7 +101,12 @@ COMMAND(list_qom) {
 }
 
 COMMAND(get_qom) {
-    return qom_get(machine, text_of(arguments, "path"), text_of(arguments, "property"), err);
+    const char *property = text_of(arguments, "property");
+    if (machine->options.swap != NULL && strcmp(property, "mem-path") == 0 &&
+        ram_swap(&machine->memory.rams[0], machine->options.swap, err) < 0) {
+        return NULL;
+    }
+    return qom_get(machine, text_of(arguments, "path"), property, err);
 }
 
 COMMAND(cont) {

@@ -64,7 +64,7 @@ void machine_stop(struct machine *machine, enum runstate state, bool force) {
 int machine_open(struct machine *machine, const struct options *options, struct error *err) {
     *machine = (struct machine){ .options = *options, .memory = options->memory, .autostart = !options->paused };
     pthread_mutex_init(&machine->lock, NULL);
-    if (memory_open(&machine->memory, err) < 0 ||
+    if (memory_open(&machine->memory, options->read_only, err) < 0 ||
         dirty_open(&machine->dirty, &machine->memory, &options->load, (unsigned)options->cpus, err) < 0 ||
         stats_open(&machine->stats, options->stats, &machine->dirty, err) < 0 ||
         parameters_open(&machine->parameters, err) < 0 || (machine->migration = migration_new(machine, err)) == NULL ||

@@ -25,6 +25,7 @@ static const char usage[] =
     "  --fail-load                     loading the device state fails\n"
     "  --no-hash, --no-check           send no hash of RAM; do not look at the one that comes\n"
     "  --extra-object TYPE:ID, --extra-device ID:TYPE, --private-ram   things to refuse\n"
+    "  --read-only-ram, --swap-ram FILE   RAM that it may only read: from the start, or once it was asked about it\n"
     "  --stats FILE                    one JSON line every 50 ms and at every start and stop\n"
     "Own QMP commands: stunt-stats, stunt-check (all stamps; the guest must be stopped).\n"
     "Ends with 3 when a page does not hold what was last written to it.\n";
@@ -52,6 +53,8 @@ enum option_code {
     OPT_NO_HASH,
     OPT_NO_CHECK,
     OPT_STATS,
+    OPT_READ_ONLY,
+    OPT_SWAP,
     OPT_HELP,
 };
 
@@ -78,6 +81,8 @@ static const struct option long_options[] = {
     { "no-hash", no_argument, NULL, OPT_NO_HASH },
     { "no-check", no_argument, NULL, OPT_NO_CHECK },
     { "stats", required_argument, NULL, OPT_STATS },
+    { "read-only-ram", no_argument, NULL, OPT_READ_ONLY },
+    { "swap-ram", required_argument, NULL, OPT_SWAP },
     { "help", no_argument, NULL, OPT_HELP },
     { NULL, 0, NULL, 0 },
 };
@@ -221,6 +226,12 @@ static int take_option(struct options *options, int code, const char *text, stru
         return 0;
     case OPT_STATS:
         options->stats = text;
+        return 0;
+    case OPT_READ_ONLY:
+        options->read_only = true;
+        return 0;
+    case OPT_SWAP:
+        options->swap = text;
         return 0;
     default:
         return take_guest_option(options, code, text, err);

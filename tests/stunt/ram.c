@@ -31,9 +31,9 @@ static int check_file(struct ram *ram, int fd, struct error *err) {
     return 0;
 }
 
-int ram_open(struct ram *ram, struct error *err) {
+int ram_open(struct ram *ram, bool read_only, struct error *err) {
     ram->fd = -1;
-    CLEANUP_CLOSE int fd = open(ram->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    CLEANUP_CLOSE int fd = open(ram->path, (read_only ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC, 0600);
     if (fd < 0) {
         return error_errno(err, ERROR_SYSTEM, "%s", ram->path);
     }
@@ -44,12 +44,20 @@ int ram_open(struct ram *ram, struct error *err) {
     if (fstat(fd, &now) < 0 || ((uint64_t)now.st_size < ram->size && ftruncate(fd, (off_t)ram->size) < 0)) {
         return error_errno(err, ERROR_SYSTEM, "%s", ram->path);
     }
-    void *map = mmap(NULL, ram->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *map = mmap(NULL, ram->size, PROT_READ | (read_only ? 0 : PROT_WRITE), MAP_SHARED, fd, 0);
     if (map == MAP_FAILED) {
         return error_errno(err, ERROR_SYSTEM, "mapping %s", ram->path);
     }
     ram->map = map;
     ram->fd = take_fd(&fd);
+    return 0;
+}
+
+int ram_swap(struct ram *ram, const char *path, struct error *err) {
+    CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || mmap(ram->map, ram->size, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+        return error_errno(err, ERROR_SYSTEM, "%s in the place of %s", path, ram->path);
+    }
     return 0;
 }
 
@@ -61,10 +69,10 @@ void ram_close(struct ram *ram) {
     }
 }
 
-int memory_open(struct memory *memory, struct error *err) {
+int memory_open(struct memory *memory, bool read_only, struct error *err) {
     memory->pages = 0;
     for (size_t i = 0; i < memory->count; i++) {
-        if (ram_open(&memory->rams[i], err) < 0) {
+        if (ram_open(&memory->rams[i], read_only, err) < 0) {
             return -1;
         }
         memory->pages += memory->rams[i].size / STUNT_PAGE;

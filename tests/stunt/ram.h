@@ -29,11 +29,14 @@ struct memory {
     uint64_t pages;
 };
 
-/* Creates (or takes) the file and maps it; id, path and size are set before. */
-int ram_open(struct ram *ram, struct error *err);
+/* Creates (or takes) the file and maps it; id, path and size are set before. With `read_only` it takes a file that is
+ * there and never writes it. */
+int ram_open(struct ram *ram, bool read_only, struct error *err);
+/* Maps another file in its place, for reading only: what a hostile VMM may do at any time. */
+int ram_swap(struct ram *ram, const char *path, struct error *err);
 void ram_close(struct ram *ram);
 
-int memory_open(struct memory *memory, struct error *err);
+int memory_open(struct memory *memory, bool read_only, struct error *err);
 void memory_close(struct memory *memory);
 /* The address of a guest page. */
 uint8_t *memory_page(const struct memory *memory, uint64_t page);

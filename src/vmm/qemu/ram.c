@@ -155,20 +155,12 @@ static int find_ranges(struct qemu *q, struct vmm_ram *ram, const struct wanted_
     return check_covered(ram, q->vmm.pid, err);
 }
 
-/* Opens the file, and takes its page size from the file system. */
-static int open_file(struct qemu *q, struct vmm_ram *ram, const struct mapping *m, struct error *err) {
+/* Sees what the file is, by a descriptor that cannot read or write it yet; takes its page size from the file system. */
+static int look_at_file(struct vmm_ram *ram, const char *path, int handle, struct error *err) {
     struct statfs fs;
     struct stat st;
-    ram->fd = process_open_mapping(q->vmm.pid, m, q->undo->side == VMM_SOURCE ? O_RDONLY : O_RDWR, err);
-    if (ram->fd < 0) {
-        return error_prefix(err, "RAM back end %s: ", ram->id);
-    }
-    if (fstatfs(ram->fd, &fs) < 0 || fstat(ram->fd, &st) < 0) {
+    if (fstatfs(handle, &fs) < 0 || fstat(handle, &st) < 0) {
         return error_errno(err, ERROR_SYSTEM, "cannot look at the file of the RAM back end %s", ram->id);
-    }
-    if (st.st_ino != ram->inode || st.st_size < 0 || (uint64_t)st.st_size < ram->size) {
-        return error_set(err, ERROR_REFUSED, "%s is not the file of the RAM back end %s, or too short", m->path,
-                         ram->id);
     }
     ram->hugetlb = (uint64_t)fs.f_type == HUGETLBFS_MAGIC;
     ram->page_size = ram->hugetlb ? (uint64_t)fs.f_bsize : 4096;
@@ -176,13 +168,52 @@ static int open_file(struct qemu *q, struct vmm_ram *ram, const struct mapping *
         return error_set(err, ERROR_REFUSED,
                          "the RAM back end %s is on a file system that is neither tmpfs nor "
                          "hugetlbfs (%s): " CURE,
-                         ram->id, m->path, ram->id);
+                         ram->id, path, ram->id);
+    }
+    if (!S_ISREG(st.st_mode) || st.st_dev != ram->device || st.st_ino != ram->inode || st.st_size < 0 ||
+        (uint64_t)st.st_size < ram->size) {
+        return error_set(err, ERROR_REFUSED, "%s is not the file of the RAM back end %s, or too short", path, ram->id);
     }
     if (ram->page_size == 0 || ram->size % ram->page_size != 0) {
         return error_set(err, ERROR_REFUSED, "the size of the RAM back end %s is no multiple of its page size",
                          ram->id);
     }
     return 0;
+}
+
+/* A mapping that is shared and writable is the kernel's word that the process has had this file open for writing. It is
+ * asked for once the file is held: whatever the process maps anew meanwhile, the proof is of the file that we hold. */
+static int check_may_write(pid_t pid, const struct vmm_ram *ram, const char *path, struct error *err) {
+    CLEANUP_FREE struct mapping *maps = NULL;
+    size_t count;
+    if (process_mappings(pid, &maps, &count, err) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct mapping *m = &maps[i];
+        if (m->shared && m->writable && m->device == ram->device && m->inode == ram->inode) {
+            return 0;
+        }
+    }
+    return error_set(err, ERROR_REFUSED,
+                     "process %d maps %s of the RAM back end %s for reading only: it may not be written in its place",
+                     (int)pid, path, ram->id);
+}
+
+/* Opens the file behind a mapping, when the process itself may write it. With our rights a file could be opened that it
+ * may only read, and would then be filled with another guest's memory. */
+static int open_file(struct qemu *q, struct vmm_ram *ram, const struct mapping *m, struct error *err) {
+    char path[64];
+    CLEANUP_CLOSE int handle = process_open_mapping(q->vmm.pid, m, O_PATH, err);
+    if (handle < 0) {
+        return error_prefix(err, "RAM back end %s: ", ram->id);
+    }
+    if (look_at_file(ram, m->path, handle, err) < 0 || check_may_write(q->vmm.pid, ram, m->path, err) < 0) {
+        return -1;
+    }
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", handle);
+    ram->fd = open(path, (q->undo->side == VMM_SOURCE ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    return ram->fd >= 0 ? 0 : error_errno(err, ERROR_SYSTEM, "RAM back end %s: cannot open %s", ram->id, m->path);
 }
 
 static int check_others(struct qemu *q, const struct vmm_ram *ram, struct error *err) {

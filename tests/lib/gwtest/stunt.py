@@ -15,7 +15,7 @@ class Stunt(Vmm):
     command and waits while godwit has it. Use as a context manager, or call remove()."""
 
     def __init__(self, directory, name="stunt", memory=256 * MIB, backends=None, seed=1, fill=70, mix=None,
-                 load="uniform,rate=20M", cpus=1, incoming=False, paused=None, netns=None, options=()):
+                 load="uniform,rate=20M", cpus=1, incoming=False, paused=None, netns=None, options=(), user=None):
         """
         directory  for the socket, the log, the statistics, and the RAM file when `backends` is not given
         backends   list of qemu.Backend; a path on a hugetlbfs mount gives huge pages
@@ -23,6 +23,7 @@ class Stunt(Vmm):
         incoming   a destination: --incoming defer -S
         paused     -S; by default what `incoming` is
         options    more options, such as ("--refuse", "stop:1", "--drain-ms", 50)
+        user       number of the user and group that it runs as; they must be able to write the directory
         """
         self.name = name
         self.directory = str(directory)
@@ -32,7 +33,8 @@ class Stunt(Vmm):
         self.stats_path = self._file("stats")
         self.log_path = self._file("log")
         self._options = {"seed": seed, "cpus": cpus, "load": load, "mix": mix}
-        self.args = [places.stunt(), "--qmp", self.qmp_path, "--stats", self.stats_path, "--seed", seed,
+        self.args = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--"] if user else []
+        self.args += [places.stunt(), "--qmp", self.qmp_path, "--stats", self.stats_path, "--seed", seed,
                      "--cpus", cpus]
         for b in self.backends:
             self.args += ["--ram", f"{b.id},size={b.size},path={b.path}"]
