@@ -42,7 +42,10 @@ static int open_blocks(struct destination_ram *r, const struct vmm *vmm, struct 
     }
     for (size_t i = 0; i < vmm->ram_count; i++) {
         const struct vmm_ram *b = &vmm->ram[i];
-        if (ram_open_destination(&r->ram, i, b->id, b->size, b->page_size, b->fd, err) < 0 ||
+        struct backing_file file = {
+            .id = b->id, .size = b->size, .page_size = b->page_size, .fd = b->fd, .write = true
+        };
+        if (ram_open_destination(&r->ram, i, backing_open_file(&file, err), err) < 0 ||
             ram_make_empty(&r->ram.blocks[i], err) < 0) {
             return -1;
         }

@@ -4,17 +4,15 @@
 #include "base/bits.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <sys/inotify.h>
 #include <unistd.h>
 
 int removal_watch(struct removal *r, const struct ram *ram, struct error *err) {
     r->fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     for (size_t i = 0; r->fd >= 0 && i < ram->count; i++) {
-        char path[48]; /* by descriptor: the file may have no name, or be in another mount namespace */
-        snprintf(path, sizeof(path), "/proc/self/fd/%d", ram->blocks[i].fd);
-        if (inotify_add_watch(r->fd, path, IN_MODIFY) < 0) {
-            return error_errno(err, ERROR_SYSTEM, "cannot watch the RAM file of %s", ram->blocks[i].id);
+        const struct backing *b = ram->blocks[i].backing;
+        if (b->ops->watch(b, r->fd, err) < 0) {
+            return -1;
         }
     }
     return r->fd >= 0 ? 0 : error_errno(err, ERROR_SYSTEM, "inotify");

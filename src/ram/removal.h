@@ -4,8 +4,8 @@
  *
  * QEMU punches them out of the RAM file, and no tracker sees it: write protection outlives the page as a marker in the
  * page table, so the kernel does not report the page as written (tests/platform/test_holes.c). The file does tell that
- * something was removed, by inotify, though not where. When it has told, the holes are looked up, and what the
- * destination holds there is sent as zero: it gets its memory back too.
+ * something was removed, by inotify, though not where (backing_ops.watch). When it has told, the holes are looked up,
+ * and what the destination holds there is sent as zero: it gets its memory back too.
  */
 #ifndef GODWIT_RAM_REMOVAL_H
 #define GODWIT_RAM_REMOVAL_H

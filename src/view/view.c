@@ -12,7 +12,8 @@ int view_open(struct view *v, const struct vmm *vmm, struct ram *ram, struct err
     }
     for (size_t i = 0; i < vmm->ram_count; i++) {
         const struct vmm_ram *r = &vmm->ram[i];
-        if (ram_open_source(ram, i, r->id, r->size, r->page_size, r->fd, err) < 0) {
+        struct backing_file file = { .id = r->id, .size = r->size, .page_size = r->page_size, .fd = r->fd };
+        if (ram_open_source(ram, i, backing_open_file(&file, err), err) < 0) {
             return -1;
         }
     }

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A migration does not make either host use more memory for the guest than the guest uses."""
 import ctypes
+import mmap
 import os
+import subprocess
+
+import pytest
 
 from gwtest import engine as gw, oracle
-from gwtest.qemu import MIB
+from gwtest.qemu import MIB, Backend
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -32,13 +36,15 @@ def test_holes_stay_holes(make_guest, engine):
 
 
 def test_stale_destination_file(make_stunt, shm, engine):
-    """The destination's file held another guest's memory: none of it is left, and no page is wasted on it."""
+    """The destination's file held another guest's memory: none of it is left, and no page is wasted on it. It has one
+    hole, behind that guest's VGA window: so it was not preallocated."""
     size = 64 * MIB
     source = make_stunt(name="src", memory=size, fill=40, load=None)
     stale = os.path.join(shm, "stale")
     with open(stale, "wb") as file:
         for _ in range(size // MIB):
             file.write(b"\xa5" * MIB)
+    punch(stale, 0xa0000, 0x20000)
     there = make_stunt.destination(source, backends=[source.backends[0]._replace(path=stale)])
     with gw.Migration(source, there, settings={"autostart": "off"}) as migration:
         migration.complete()
@@ -66,3 +72,60 @@ def test_memory_given_back_meanwhile(make_stunt, engine):
         migration.complete()
     assert oracle.compare_ram(source, there) == {}
     assert oracle.allocated(there.ram_paths[0]) <= oracle.allocated(path) < 62 * MIB
+
+
+@pytest.mark.parametrize("left", ["nothing", "a guest"])
+def test_preallocated_memory_stays(make_stunt, shm, engine, left):
+    """Memory that the destination's file got beforehand is still its own after pages came, and after they became zero:
+    for the guest it is a promise that a write there needs nothing from a full host."""
+    size = 64 * MIB
+    source = make_stunt(name="src", memory=size, fill=60, mix="50,30,20,0", load=None)
+    path = os.path.join(shm, "preallocated")
+    with open(path, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+        if left != "nothing":
+            for _ in range(size // MIB):
+                file.write(b"\xa5" * MIB)
+    there = make_stunt.destination(source, backends=[source.backends[0]._replace(path=path)])
+    with gw.Migration(source, there, settings={"autostart": "off"}, fault="hold@stop=500") as migration:
+        migration.send.wait_event(event="stage", stage="stop")
+        punch(source.ram_paths[0], 5 * MIB + 4096, 20 * MIB)  # arrives as zeros, late
+        migration.complete()
+    assert oracle.compare_ram(source, there) == {}
+    assert oracle.allocated(source.ram_paths[0]) < size - 20 * MIB
+    assert oracle.allocated(path) == size
+
+
+@pytest.fixture
+def bounded_hugetlbfs(hugepages, tmp_path):
+    """A hugetlbfs with a size: that counts what is reserved in it and not yet there, whoever else takes huge pages."""
+    hugepages(160 * MIB)
+    subprocess.run(["mount", "-t", "hugetlbfs", "-o", "pagesize=2M,size=80M", "none", tmp_path], check=True)
+    yield tmp_path
+    subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+@pytest.mark.parametrize("left", ["nothing", "a guest"])
+def test_reserved_huge_pages_stay(make_stunt, hugepages, bounded_hugetlbfs, engine, left):
+    """What the destination's VMM has reserved in the pool of huge pages nobody else can take, before, during and after;
+    also when an earlier guest had left its memory in the file."""
+    size = 64 * MIB
+    path = str(bounded_hugetlbfs / "ram")
+
+    def taken():
+        fs = os.statvfs(bounded_hugetlbfs)
+        return (fs.f_blocks - fs.f_bfree) * fs.f_frsize
+
+    if left != "nothing":
+        with open(path, "w+b") as file:
+            file.truncate(size)
+            with mmap.mmap(file.fileno(), size) as memory:
+                memory[:] = b"\xa5" * size
+    huge = Backend("ram0", size, os.path.join(hugepages(size).directory, "src"))
+    source = make_stunt(name="src", backends=[huge], fill=50, mix="50,30,20,0", load=None)
+    there = make_stunt.destination(source, backends=[huge._replace(path=path)])
+    assert taken() == size
+    with gw.Migration(source, there, settings={"autostart": "off"}) as migration:
+        migration.complete()
+    assert taken() == size
+    assert oracle.compare_ram(source, there) == {}

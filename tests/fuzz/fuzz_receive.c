@@ -9,6 +9,7 @@
 #include "codec/codec.h"
 #include "codec/delta.h"
 #include "fuzz.h"
+#include "ram/backing_internal.h"
 #include "ram/receive.h"
 #include "wire/frame.h"
 
@@ -387,13 +388,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     run_model(&m, &s);
     MUST(ram_init(&ram, BLOCKS, &err) == 0);
     for (size_t i = 0; i < BLOCKS; i++) {
-        MUST(ram_open_destination(&ram, i, "block", block_pages[i] * FRAME_PAGE_SIZE, FRAME_PAGE_SIZE, empty_file(i),
-                                  &err) == 0);
+        struct backing_file file = { "block", block_pages[i] * FRAME_PAGE_SIZE, FRAME_PAGE_SIZE, empty_file(i), true };
+        MUST(ram_open_destination(&ram, i, backing_open_file(&file, &err), &err) == 0);
     }
     run_receiver(&ram, &s);
     for (size_t i = 0; i < BLOCKS; i++) {
         size_t bytes = (size_t)block_pages[i] * FRAME_PAGE_SIZE;
-        MUST(lseek(ram.blocks[i].fd, 0, SEEK_END) == (off_t)bytes);
+        MUST(lseek(backing_fd(ram.blocks[i].backing), 0, SEEK_END) == (off_t)bytes);
         MUST(ram_read(&ram.blocks[i], 0, block_pages[i], placed, &err) == 0);
         MUST(memcmp(placed, m.pages[i], bytes) == 0);
     }

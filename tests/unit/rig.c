@@ -13,15 +13,15 @@ static void open_ram(struct ram *ram, bool source, const struct rig_plan *plan) 
     for (size_t i = 0; i < plan->blocks; i++) {
         uint64_t size = plan->block_pages[i] * RAM_PAGE_SIZE;
         int fd = tmpfs_file(size);
-        int rc = source ? ram_open_source(ram, i, "block", size, RAM_PAGE_SIZE, fd, &err)
-                        : ram_open_destination(ram, i, "block", size, RAM_PAGE_SIZE, fd, &err);
+        int rc = source ? ram_open_source(ram, i, backing_on(fd, size, RAM_PAGE_SIZE, false), &err)
+                        : ram_open_destination(ram, i, backing_on(fd, size, RAM_PAGE_SIZE, true), &err);
         assert_ok(rc == 0, &err);
     }
 }
 
 static void close_ram(struct ram *ram) {
     for (size_t i = 0; i < ram->count; i++) {
-        close(ram->blocks[i].fd);
+        close(backing_fd(ram->blocks[i].backing));
     }
     ram_free(ram);
 }
@@ -118,9 +118,10 @@ void rig_write(struct rig *r, size_t block, uint64_t page, const uint8_t *data) 
     struct ram_block *b = &r->source.blocks[block];
     off_t at = (off_t)(page * RAM_PAGE_SIZE);
     if (data != NULL) {
-        assert_int_equal(pwrite(b->fd, data, RAM_PAGE_SIZE, at), RAM_PAGE_SIZE);
+        assert_int_equal(pwrite(backing_fd(b->backing), data, RAM_PAGE_SIZE, at), RAM_PAGE_SIZE);
     } else {
-        assert_int_equal(fallocate(b->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, RAM_PAGE_SIZE), 0);
+        assert_int_equal(
+            fallocate(backing_fd(b->backing), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, RAM_PAGE_SIZE), 0);
     }
     bits_set(b->dirty, page);
 }

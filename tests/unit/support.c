@@ -57,6 +57,14 @@ void socket_pair(int ends[2], int buffer) {
     }
 }
 
+struct backing *backing_on(int fd, uint64_t size, uint64_t page_size, bool write) {
+    struct error err = { 0 };
+    struct backing_file file = { .id = "pc.ram", .size = size, .page_size = page_size, .fd = fd, .write = write };
+    struct backing *b = backing_open_file(&file, &err);
+    assert_ok(b != NULL, &err);
+    return b;
+}
+
 int tmpfs_file(uint64_t size) {
     int fd = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     assert_true(fd >= 0);

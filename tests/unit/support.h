@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "ram/backing_internal.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -49,6 +50,9 @@ void socket_pair(int ends[2], int buffer);
 
 /* Writes root/path with the folders on the way. In place: descriptors that are open see the new text. */
 void put_file(const char *root, const char *path, const char *text);
+
+/* A block's backing on that file, of pages of `page_size`. The test closes the file. */
+struct backing *backing_on(int fd, uint64_t size, uint64_t page_size, bool write);
 
 /* A nameless file of `size` bytes on tmpfs, all hole. */
 int tmpfs_file(uint64_t size);

@@ -95,7 +95,7 @@ static void open_blocks(struct ram *ram, const uint64_t *pages, size_t count) {
     struct error err = { 0 };
     assert_ok(ram_init(ram, count, &err) == 0, &err);
     for (size_t i = 0; i < count; i++) {
-        assert_ok(ram_open_source(ram, i, "block", pages[i] * PAGE, PAGE, -1, &err) == 0, &err);
+        assert_ok(ram_open_source(ram, i, backing_on(-1, pages[i] * PAGE, PAGE, false), &err) == 0, &err);
     }
 }
 

@@ -23,7 +23,7 @@ static int setup(void **state) {
     assert_ok(ram_init(&ram, COUNT(block_pages), &err) == 0, &err);
     for (size_t i = 0; i < COUNT(block_pages); i++) {
         uint64_t size = block_pages[i] * PAGE;
-        assert_ok(ram_open_source(&ram, i, "block", size, PAGE, tmpfs_file(size), &err) == 0, &err);
+        assert_ok(ram_open_source(&ram, i, backing_on(tmpfs_file(size), size, PAGE, false), &err) == 0, &err);
     }
     assert_ok(ram_digests_open(&ram, UINT64_MAX, &err) == 0 && digest_key_make(&key, &err) == 0, &err);
     assert_ok(pass_init(&pass, &ram, &err) == 0, &err);
@@ -38,7 +38,7 @@ static int teardown(void **state) {
     cache_close(gather.cache);
     pass_destroy(&pass);
     for (size_t i = 0; i < ram.count; i++) {
-        close(ram.blocks[i].fd);
+        close(backing_fd(ram.blocks[i].backing));
     }
     ram_free(&ram);
     return 0;
@@ -48,7 +48,7 @@ static int teardown(void **state) {
 static void write_page(size_t block, uint64_t page, unsigned value) {
     uint8_t bytes[RAM_PAGE_SIZE] = { 0 };
     memcpy(bytes, &value, sizeof(value));
-    assert_int_equal(pwrite(ram.blocks[block].fd, bytes, PAGE, (off_t)(page * PAGE)), PAGE);
+    assert_int_equal(pwrite(backing_fd(ram.blocks[block].backing), bytes, PAGE, (off_t)(page * PAGE)), PAGE);
     bits_set(ram.blocks[block].dirty, page);
 }
 

@@ -25,7 +25,7 @@ static int setup(void **state) {
     assert_ok(ram_init(&ram, COUNT(block_pages), &err) == 0, &err);
     for (size_t i = 0; i < COUNT(block_pages); i++) {
         uint64_t size = block_pages[i] * RAM_PAGE_SIZE;
-        assert_ok(ram_open_source(&ram, i, "block", size, RAM_PAGE_SIZE, -1, &err) == 0, &err);
+        assert_ok(ram_open_source(&ram, i, backing_on(-1, size, RAM_PAGE_SIZE, false), &err) == 0, &err);
         bits_set_range(ram.blocks[i].dirty, 0, block_pages[i]);
     }
     passed[0] = 0;

@@ -21,8 +21,9 @@ static void open_pass(void) {
     struct error err = { 0 };
     assert_ok(ram_init(&ram, BLOCKS, &err) == 0, &err);
     for (size_t i = 0; i < BLOCKS; i++) {
-        assert_ok(ram_open_source(&ram, i, "block", block_sizes[i] * RAM_PAGE_SIZE, RAM_PAGE_SIZE, -1, &err) == 0,
-                  &err);
+        assert_ok(
+            ram_open_source(&ram, i, backing_on(-1, block_sizes[i] * RAM_PAGE_SIZE, RAM_PAGE_SIZE, false), &err) == 0,
+            &err);
     }
     assert_ok(pass_init(&pass, &ram, &err) == 0, &err);
     memset(seen, 0, sizeof(seen));

@@ -296,7 +296,7 @@ static void an_unreadable_source_is_reported(void **state) {
     struct error err = { 0 };
     open_rig(&r, 2, 16, CODEC_NONE);
     fill_all(&r, 1);
-    assert_int_equal(ftruncate(r.source.blocks[2].fd, 100 * RAM_PAGE_SIZE), 0);
+    assert_int_equal(ftruncate(backing_fd(r.source.blocks[2].backing), 100 * RAM_PAGE_SIZE), 0);
     assert_refused(rig_pass(&r, &err), &err, ERROR_SYSTEM, "shorter");
     rig_close(&r);
 }
