@@ -3,13 +3,15 @@
  * What the engine needs of a VMM. The one implementation is qemu/; a second VMM is a new folder beside it.
  *
  * Every function runs on the thread that drives the migration. Times out by itself; a VMM that goes away is an error,
- * never a hang. Texts of the VMM's own errors are kept verbatim inside ours.
+ * never a hang. Texts of the VMM's own errors are kept verbatim inside ours. Two things end a wait inside any of them
+ * earlier: the deadline, and what the owner watches.
  */
 #ifndef GODWIT_VMM_VMM_H
 #define GODWIT_VMM_VMM_H
 
 #include "base/error.h"
 #include "vmm/findings.h"
+#include "vmm/watch.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -50,6 +52,14 @@ struct vmm;
 struct vmm_ops {
     const char *name;
     void (*close)(struct vmm *vmm);
+
+    /* Until further notice no wait inside any function goes beyond `at` (clock_now()): it fails with ERROR_TIMEOUT and
+     * a text that names what was waited for and the stop limit. INT64_MAX: only the functions' own timeouts hold. Holds
+     * for undo() too: give it a deadline of its own before. */
+    void (*set_deadline)(struct vmm *vmm, int64_t at);
+    /* Until further notice this ends waits inside the functions, with ERROR_CANCELLED or what the tick says; NULL:
+     * nothing does. Copied. run(), settle(), undo(), discard() and quit() only tick: they go on. */
+    void (*set_watch)(struct vmm *vmm, const struct vmm_watch *watch);
 
     /* Finds everything that godwit must refuse, and fills vmm->ram. Changes nothing in the VMM. -1: it could not be
      * inspected. 0 says nothing about what was found, and vmm->ram is whole only when nothing was refused. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The QMP client against a server that behaves badly in every way that we could think of. */
+#include "qmp_server.h"
+
 #include "base/cleanup.h"
-#include "base/clock.h"
-#include "vmm/qemu/qmp.h"
 #include "vmm/qemu/query.h"
 
 #include <setjmp.h>
@@ -11,127 +11,17 @@
 
 #include <cmocka.h>
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SHORT (200 * CLOCK_MS)
-#define LONG (20 * CLOCK_S)
 #define GREETING                                                                                                       \
     "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}}, \"capabilities\": []}}\r\n"
-
-/* One end of a socketpair with a thread that plays QEMU. */
-struct server {
-    pthread_t thread;
-    int fd;
-    void (*serve)(struct server *s);
-    int passed; /* a descriptor that came with the last command; -1: none */
-    bool saw_reset;
-    atomic_bool may_read;
-    char held[8192]; /* what is read and not yet taken */
-    size_t have;
-};
-
-static void say(struct server *s, const char *text) {
-    size_t length = strlen(text), done = 0;
-    while (done < length) {
-        ssize_t n = send(s->fd, text + done, length - done, MSG_NOSIGNAL);
-        if (n < 0) {
-            return;
-        }
-        done += (size_t)n;
-    }
-}
-
-static ssize_t receive(struct server *s) {
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control;
-    struct iovec iov = { s->held + s->have, sizeof(s->held) - s->have };
-    struct msghdr m = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)
-    };
-    ssize_t n = recvmsg(s->fd, &m, MSG_CMSG_CLOEXEC);
-    struct cmsghdr *h = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
-    if (h != NULL && h->cmsg_type == SCM_RIGHTS) {
-        memcpy(&s->passed, CMSG_DATA(h), sizeof(int));
-    }
-    return n;
-}
-
-/* The next command: its name in `name`, its id in `id`. Like QEMU it forgets what came before a 0xFF byte. */
-static bool hear(struct server *s, char name[64], char id[64]) {
-    for (;;) {
-        char *end = memchr(s->held, '\n', s->have);
-        if (end == NULL) {
-            if (s->have == sizeof(s->held)) {
-                s->have = 0; /* a command without end */
-            }
-            ssize_t n = receive(s);
-            if (n <= 0) {
-                return false;
-            }
-            s->have += (size_t)n;
-            continue;
-        }
-        *end = '\0';
-        size_t length = (size_t)(end - s->held) + 1;
-        char *reset = memchr(s->held, '\xff', length - 1);
-        json_t *command = json_loads(reset ? reset + 1 : s->held, 0, NULL);
-        s->saw_reset = s->saw_reset || reset != NULL;
-        memmove(s->held, s->held + length, s->have - length);
-        s->have -= length;
-        if (command != NULL) {
-            query_string(json_object_get(command, "execute"), name, 64);
-            query_string(json_object_get(command, "id"), id, 64);
-            json_decref(command);
-            return true;
-        }
-    }
-}
-
-static void answer(struct server *s, const char *id, const char *value) {
-    char text[512];
-    snprintf(text, sizeof(text), "{\"return\": %s, \"id\": \"%s\"}\r\n", value, id);
-    say(s, text);
-}
-
-static void *run_server(void *opaque) {
-    struct server *s = opaque;
-    s->serve(s);
-    return NULL;
-}
-
-static struct qmp *begin(struct server *s, void (*serve)(struct server *)) {
-    struct error err = { 0 };
-    int pair[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-    *s = (struct server){ .fd = pair[0], .serve = serve, .passed = -1 };
-    struct qmp *q = qmp_from_fd(pair[1], &err);
-    assert_non_null(q);
-    assert_int_equal(pthread_create(&s->thread, NULL, run_server, s), 0);
-    return q;
-}
-
-static void finish(struct server *s, struct qmp *q) {
-    qmp_close(q);
-    pthread_join(s->thread, NULL);
-    close(s->fd);
-}
-
-static void answer_all(struct server *s) {
-    char name[64], id[64];
-    while (hear(s, name, id)) {
-        answer(s, id, "{}");
-    }
-}
 
 static void serve_greeting(struct server *s) {
     say(s, GREETING);
@@ -176,16 +66,18 @@ static void test_split_lines(void **state) {
 struct seen {
     struct qmp *q;
     int count, executed;
-    char names[8][32];
+    char names[8][64];
 };
 
-static void on_event(void *opaque, const char *name, json_t *data, int64_t when) {
+static const char *const names[] = { "STOP", "RESUME", "MIGRATION", NULL };
+
+static void on_event(void *opaque, const struct qmp_event *e) {
     struct seen *seen = opaque;
     struct error err = { 0 };
-    assert_true(when > 0);
+    assert_true(e->when > 0);
     assert_true(seen->count < 8);
-    snprintf(seen->names[seen->count++], sizeof(seen->names[0]), "%s", name);
-    if (json_is_true(json_object_get(data, "call")) && qmp_execute(seen->q, "inner", NULL, NULL, LONG, &err) == 0) {
+    snprintf(seen->names[seen->count++], sizeof(seen->names[0]), "%s %s", e->name, e->word);
+    if (strcmp(e->word, "call") == 0 && qmp_execute(seen->q, "inner", NULL, NULL, LONG, &err) == 0) {
         seen->executed++;
     }
 }
@@ -193,10 +85,12 @@ static void on_event(void *opaque, const char *name, json_t *data, int64_t when)
 static void serve_events(struct server *s) {
     char name[64], id[64];
     hear(s, name, id);
-    say(s, "{\"event\": \"STOP\", \"data\": {\"call\": true}}\r\n{\"event\": \"RESUME\"}\r\n");
+    say(s, "{\"event\": \"STOP\", \"data\": {\"reason\": \"call\"}}\r\n{\"event\": \"RESUME\", \"data\": 7}\r\n");
+    say(s, "{\"event\": \"VNC_CONNECTED\", \"data\": {\"reason\": \"call\"}}\r\n");
     answer(s, id, "1");
     hear(s, name, id);
-    say(s, "{\"event\": \"DURING\"}\r\n");
+    say(s,
+        "{\"event\": \"MIGRATION\", \"data\": {\"status\": \"a\\nword that is longer than what is kept of it\"}}\r\n");
     answer(s, id, "{}");
     answer_all(s);
 }
@@ -207,13 +101,13 @@ static void test_events_between(void **state) {
     struct error err = { 0 };
     struct seen seen = { 0 };
     seen.q = begin(&s, serve_events);
-    qmp_on_event(seen.q, on_event, &seen);
+    qmp_on_event(seen.q, names, on_event, &seen);
     assert_int_equal(qmp_execute(seen.q, "outer", NULL, NULL, LONG, &err), 0);
     assert_int_equal(seen.executed, 1);
     assert_int_equal(seen.count, 3);
-    assert_string_equal(seen.names[0], "STOP");
-    assert_string_equal(seen.names[1], "RESUME");
-    assert_string_equal(seen.names[2], "DURING");
+    assert_string_equal(seen.names[0], "STOP call");
+    assert_string_equal(seen.names[1], "RESUME ");
+    assert_string_equal(seen.names[2], "MIGRATION a word that is longer than what");
     finish(&s, seen.q);
 }
 
@@ -231,12 +125,12 @@ static void test_wait_event(void **state) {
     struct error err = { 0 };
     struct seen seen = { 0 };
     struct qmp *q = begin(&s, serve_late_event);
-    qmp_on_event(q, on_event, &seen);
+    qmp_on_event(q, names, on_event, &seen);
     assert_int_equal(qmp_execute(q, "x", NULL, NULL, LONG, &err), 0);
     while (seen.count == 0) {
         assert_true(qmp_wait_event(q, LONG, &err) >= 0);
     }
-    assert_string_equal(seen.names[0], "MIGRATION");
+    assert_string_equal(seen.names[0], "MIGRATION ");
     assert_int_equal(qmp_wait_event(q, SHORT, &err), 0);
     assert_int_equal(qmp_drive(q, &err), 0);
     finish(&s, q);
@@ -286,15 +180,29 @@ static void test_too_much_garbage(void **state) {
     finish(&s, q);
 }
 
+/* KiB that this process has ever used. */
+static long peak_memory(void) {
+    struct rusage u;
+    assert_int_equal(getrusage(RUSAGE_SELF, &u), 0);
+    return u.ru_maxrss;
+}
+
 static void serve_long_line(struct server *s) {
     char *piece = malloc(1 << 20);
     memset(piece, 'x', 1 << 20);
     piece[(1 << 20) - 1] = '\0';
+    char name[64], id[64], next[64];
+    hear(s, name, id);
+    say(s, "{\"return\": \"");
     for (int i = 0; i < 18; i++) {
         say(s, piece);
     }
     free(piece);
-    say(s, "\n");
+    hear(s, name, next);
+    char end[128];
+    snprintf(end, sizeof(end), "\", \"id\": \"%s\"}\n", id);
+    say(s, end);
+    answer(s, next, "3");
     answer_all(s);
 }
 
@@ -302,11 +210,16 @@ static void test_long_line(void **state) {
     (void)state;
     struct server s;
     struct error err = { 0 };
+    json_t *ret = NULL;
     struct qmp *q = begin(&s, serve_long_line);
+    long before = peak_memory();
     assert_int_equal(qmp_execute(q, "x", NULL, NULL, LONG, &err), -1);
-    assert_non_null(strstr(err.desc, "longer than 16 MiB"));
+    assert_non_null(strstr(err.desc, "longer than 1024 KiB"));
     error_clear(&err);
-    assert_int_equal(qmp_resync(q, LONG, &err), 0);
+    assert_int_equal(qmp_execute(q, "y", NULL, &ret, LONG, &err), 0);
+    assert_int_equal(json_integer_value(ret), 3);
+    json_decref(ret);
+    assert_true(peak_memory() - before < 8 << 10);
     finish(&s, q);
 }
 
@@ -465,14 +378,6 @@ static void test_resync_in_child(void **state) {
     assert_true(s.saw_reset);
 }
 
-/* Reads nothing until it is told to. */
-static void serve_deaf(struct server *s) {
-    while (!atomic_load(&s->may_read)) {
-        clock_sleep(CLOCK_MS);
-    }
-    answer_all(s);
-}
-
 static void test_stuck_in_the_middle(void **state) {
     (void)state;
     struct server s;
@@ -491,6 +396,72 @@ static void test_stuck_in_the_middle(void **state) {
     assert_int_equal(qmp_resync(q, LONG, &err), 0);
     assert_int_equal(qmp_execute(q, "y", NULL, NULL, LONG, &err), 0);
     free(big);
+    finish(&s, q);
+}
+
+/* Events of 332 KiB while a command is under way: 150 that nobody has asked for, and 150 that are known. */
+static void serve_large_events(struct server *s) {
+    char name[64], id[64], *member = malloc(332 << 10);
+    hear(s, name, id);
+    for (size_t i = 0; i + 17 < 332 << 10; i += 16) {
+        memcpy(member + i, "\"fifteen bytes\",", 17);
+    }
+    for (int i = 0; i < 150; i++) {
+        say(s, i % 2 ? "{\"event\": \"MIGRATION\", \"data\": [" : "{\"event\": \"NONSENSE\", \"data\": [");
+        say(s, member);
+        say(s, "1]}\r\n");
+    }
+    free(member);
+    answer(s, id, "{}");
+    answer_all(s);
+}
+
+static void count_event(void *opaque, const struct qmp_event *e) {
+    int *count = opaque;
+    assert_string_equal(e->name, "MIGRATION");
+    ++*count;
+}
+
+static void test_events_take_no_memory(void **state) {
+    (void)state;
+    struct server s;
+    struct error err = { 0 };
+    int count = 0;
+    struct qmp *q = begin(&s, serve_large_events);
+    qmp_on_event(q, names, count_event, &count);
+    long before = peak_memory();
+    assert_int_equal(qmp_execute(q, "x", NULL, NULL, LONG, &err), 0);
+    assert_int_equal(count, EVENTS_MAX); /* of 75 */
+    print_message("150 events of 332 KiB: %ld KiB more at the most\n", peak_memory() - before);
+    assert_true(peak_memory() - before < 40 << 10);
+    finish(&s, q);
+}
+
+/* The largest answers that are taken, by command. */
+static void serve_answers(struct server *s) {
+    char name[64], id[64], *text = malloc(5 << 20);
+    while (hear(s, name, id)) {
+        size_t size = strcmp(name, "query-named-block-nodes") == 0 ? (size_t)3 << 20 : (size_t)900 << 10;
+        int n = snprintf(text, 64, "{\"return\": \"");
+        memset(text + n, 'b', size);
+        snprintf(text + n + (int)size, 128, "\", \"id\": \"%s\"}\r\n", id);
+        say(s, text);
+    }
+    free(text);
+}
+
+static void test_large_answers(void **state) {
+    (void)state;
+    struct server s;
+    struct error err = { 0 };
+    json_t *ret = NULL;
+    struct qmp *q = begin(&s, serve_answers);
+    assert_int_equal(qmp_execute(q, "query-named-block-nodes", NULL, &ret, LONG, &err), 0);
+    assert_int_equal(json_string_length(ret), 3 << 20);
+    json_decref(ret);
+    assert_int_equal(qmp_execute(q, "query-cpus-fast", NULL, &ret, LONG, &err), 0);
+    assert_int_equal(json_string_length(ret), 900 << 10);
+    json_decref(ret);
     finish(&s, q);
 }
 
@@ -526,6 +497,7 @@ static void test_busy_monitor(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_events_take_no_memory), /* before others have used more */
         cmocka_unit_test(test_greeting),
         cmocka_unit_test(test_split_lines),
         cmocka_unit_test(test_events_between),
@@ -540,6 +512,7 @@ int main(void) {
         cmocka_unit_test(test_passes_descriptor),
         cmocka_unit_test(test_resync_in_child),
         cmocka_unit_test(test_stuck_in_the_middle),
+        cmocka_unit_test(test_large_answers),
         cmocka_unit_test(test_busy_monitor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -81,6 +81,7 @@ static void announce(struct qemu *q) {
 
 int qemu_run(struct vmm *vmm, struct error *err) {
     struct qemu *q = qemu_of(vmm);
+    SHIELD(q);
     struct query_state state;
     if (qemu_cont(q, err) < 0) {
         return -1;
@@ -98,6 +99,7 @@ int qemu_run(struct vmm *vmm, struct error *err) {
 
 void qemu_settle(struct vmm *vmm) {
     struct qemu *q = qemu_of(vmm);
+    SHIELD(q);
     struct error err = { 0 };
     if (q->ran) {
         announce(q);
@@ -111,6 +113,7 @@ void qemu_settle(struct vmm *vmm) {
 
 int qemu_discard(struct vmm *vmm, struct error *err) {
     struct qemu *q = qemu_of(vmm);
+    SHIELD(q);
     if (q->undo->side != VMM_DESTINATION || atomic_load(&q->undo->done) == 0) {
         return 0;
     }

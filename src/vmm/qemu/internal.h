@@ -57,6 +57,20 @@ static inline struct qemu *qemu_of(struct vmm *vmm) {
     return (struct qemu *)vmm;
 }
 
+struct qemu_shield {
+    struct qmp *qmp;
+    bool before;
+};
+
+static inline void cleanup_shield(const struct qemu_shield *s) {
+    qmp_shield(s->qmp, s->before);
+}
+
+/* Until the end of the scope only the deadline ends waits: what puts things back, and what must not be left half-done,
+ * goes on although the owner wants the migration to end. */
+#define SHIELD(q)                                                                                                      \
+    __attribute__((cleanup(cleanup_shield))) const struct qemu_shield shield = { (q)->qmp, qmp_shield((q)->qmp, true) }
+
 static inline void undo_note(struct undo_record *u, unsigned step) {
     atomic_fetch_or(&u->done, step);
 }

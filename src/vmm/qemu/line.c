@@ -9,13 +9,16 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #define READ_SIZE ((size_t)64 << 10)
 #define BACKLOG_RETRY (20 * CLOCK_MS)
+#define LINE_LIMIT ((size_t)1 << 20)
+#define TICK (500 * CLOCK_MS)
 
 void line_from_fd(struct line_socket *s, int fd) {
-    *s = (struct line_socket){ .fd = fd };
+    *s = (struct line_socket){ .fd = fd, .limit = LINE_LIMIT };
 }
 
 void line_close(struct line_socket *s) {
@@ -77,18 +80,60 @@ static int ended(struct line_socket *s, struct error *err) {
     return error_set(err, ERROR_VMM, "QEMU went away (its monitor closed the connection)");
 }
 
-/* Waits until the socket is ready: 1, or 0 when the deadline has passed. Errors show in the next send or recv. */
+/* Fills poll entries for what is watched; returns how many. */
+static nfds_t watch_fds(const struct line_socket *s, struct pollfd *p) {
+    nfds_t n = 0;
+    for (; !s->shielded && n < s->watch.fd_count; n++) {
+        p[n] = (struct pollfd){ .fd = s->watch.fds[n], .events = POLLIN };
+    }
+    return n;
+}
+
+static bool any_ready(const struct pollfd *p, nfds_t count) {
+    for (nfds_t i = 0; i < count; i++) {
+        if (p[i].revents != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool line_interrupted(const struct line_socket *s) {
+    struct pollfd p[VMM_WATCH_FDS];
+    nfds_t count = watch_fds(s, p);
+    return count > 0 && poll(p, count, 0) > 0;
+}
+
+/* Before each sleep: the owner shows that it is alive, and may have had enough. */
+static int tick(const struct line_socket *s, struct error *err) {
+    struct error ignored = { 0 };
+    if (s->watch.tick == NULL) {
+        return 0;
+    }
+    return s->watch.tick(s->watch.opaque, s->shielded ? &ignored : err) < 0 && !s->shielded ? -1 : 0;
+}
+
+/* Waits until the socket is ready: 1, or 0 when the deadline has passed. Errors show in the next send or recv. What the
+ * socket has comes before what is watched: an answer that is there is taken. */
 static int wait_ready(const struct line_socket *s, short events, int64_t deadline, struct error *err) {
     for (;;) {
+        struct pollfd p[1 + VMM_WATCH_FDS] = { { .fd = s->fd, .events = events } };
         int64_t left = deadline - clock_now();
-        struct pollfd p = { .fd = s->fd, .events = events };
-        int64_t ms = left <= 0 ? 0 : (left + CLOCK_MS - 1) / CLOCK_MS;
-        int n = poll(&p, 1, ms > 60000 ? 60000 : (int)ms);
-        if (n > 0) {
-            return 1;
+        int64_t sleep = left <= 0 ? 0 : left < TICK ? left : TICK;
+        nfds_t count = sleep > 0 ? watch_fds(s, p + 1) : 0;
+        if (sleep > 0 && tick(s, err) < 0) {
+            return -1;
         }
+        struct timespec timeout = { .tv_sec = sleep / CLOCK_S, .tv_nsec = sleep % CLOCK_S };
+        int n = ppoll(p, 1 + count, &timeout, NULL);
         if (n < 0 && errno != EINTR) {
             return error_errno(err, ERROR_SYSTEM, "poll");
+        }
+        if (n > 0 && p[0].revents != 0) {
+            return 1;
+        }
+        if (n > 0 && any_ready(p + 1, count)) {
+            return error_set(err, ERROR_CANCELLED, "called off while QEMU was waited for");
         }
         if (clock_now() >= deadline) {
             return 0;
@@ -104,9 +149,10 @@ static int make_room(struct line_socket *s, struct error *err) {
         s->searched -= s->start;
         s->start = 0;
     }
-    if (s->have > LINE_MAX_SIZE) {
-        line_forget(s);
-        return error_set(err, ERROR_VMM, "QEMU's monitor sent a line longer than %zu MiB", LINE_MAX_SIZE >> 20);
+    if (s->have > s->limit) {
+        s->start = s->have = s->searched = 0;
+        s->skipping = true; /* to its end */
+        return error_set(err, ERROR_VMM, "QEMU's monitor sent a line longer than %zu KiB", s->limit >> 10);
     }
     if (s->capacity - s->have >= READ_SIZE) {
         return 0;
@@ -121,24 +167,29 @@ static int make_room(struct line_socket *s, struct error *err) {
     return 0;
 }
 
-/* Takes a complete line out of what was read. */
+/* Takes a complete line out of what was read, behind the rest of one that was too long. */
 static bool take_line(struct line_socket *s, char **line, size_t *length) {
-    if (s->have == s->searched) {
-        return false; /* also while there is no buffer yet */
+    while (s->have != s->searched) { /* not so while there is no buffer yet */
+        char *end = memchr(s->buffer + s->searched, '\n', s->have - s->searched);
+        if (end == NULL) {
+            s->searched = s->have;
+            s->start = s->skipping ? s->have : s->start;
+            return false;
+        }
+        *line = s->buffer + s->start;
+        s->start = s->searched = (size_t)(end - s->buffer) + 1;
+        if (s->skipping) {
+            s->skipping = false;
+            continue;
+        }
+        while (end > *line && end[-1] == '\r') {
+            end--;
+        }
+        *end = '\0';
+        *length = (size_t)(end - *line);
+        return true;
     }
-    char *end = memchr(s->buffer + s->searched, '\n', s->have - s->searched);
-    if (end == NULL) {
-        s->searched = s->have;
-        return false;
-    }
-    *line = s->buffer + s->start;
-    s->start = s->searched = (size_t)(end - s->buffer) + 1;
-    while (end > *line && end[-1] == '\r') {
-        end--;
-    }
-    *end = '\0';
-    *length = (size_t)(end - *line);
-    return true;
+    return false;
 }
 
 /* Reads once. 1: something came; 0: nothing until the deadline. */
@@ -232,4 +283,5 @@ int line_write(struct line_socket *s, const void *data, size_t size, int pass_fd
 
 void line_forget(struct line_socket *s) {
     s->start = s->have = s->searched = 0;
+    s->skipping = false;
 }

@@ -18,12 +18,22 @@
 
 #define GREETING_TIMEOUT (5 * CLOCK_S)
 
-static void on_event(void *opaque, const char *name, json_t *data, int64_t when) {
+/* What is kept of all that QEMU tells; MIGRATION only ends waits, whose owner then asks. */
+static const char *const event_names[] = { "STOP", "RESUME", "SHUTDOWN", "MIGRATION", NULL };
+
+static void on_event(void *opaque, const struct qmp_event *event) {
     struct qemu *q = opaque;
-    (void)data;
-    if (strcmp(name, "STOP") == 0) {
-        q->stopped_at = when;
+    if (strcmp(event->name, "STOP") == 0) {
+        q->stopped_at = event->when;
     }
+}
+
+static void qemu_set_deadline(struct vmm *vmm, int64_t at) {
+    qmp_set_deadline(qemu_of(vmm)->qmp, at);
+}
+
+static void qemu_set_watch(struct vmm *vmm, const struct vmm_watch *watch) {
+    qmp_set_watch(qemu_of(vmm)->qmp, watch);
 }
 
 /* The start time of a process in clock ticks: with its pid it names the process for good. */
@@ -101,6 +111,7 @@ static int qemu_drain(struct vmm *vmm, struct error *err) {
 
 static int qemu_quit(struct vmm *vmm, struct error *err) {
     struct qemu *q = qemu_of(vmm);
+    SHIELD(q);
     if (qmp_execute(q->qmp, "quit", NULL, NULL, QMP_TIMEOUT, err) < 0 && !qmp_gone(q->qmp)) {
         return -1;
     }
@@ -128,6 +139,8 @@ int qemu_close_fd(struct qemu *q, struct error *err) {
 static const struct vmm_ops ops = {
     .name = "qemu",
     .close = qemu_close,
+    .set_deadline = qemu_set_deadline,
+    .set_watch = qemu_set_watch,
     .inspect = qemu_inspect,
     .describe = qemu_describe,
     .cpu_threads = qemu_cpu_threads,
@@ -162,7 +175,7 @@ static int open_connection(struct qemu *q, const char *qmp_path, struct error *e
     if (q->vmm.pid != 0 && take_lock(q, err) < 0) {
         return -1;
     }
-    qmp_on_event(q->qmp, on_event, q);
+    qmp_on_event(q->qmp, event_names, on_event, q);
     return qmp_negotiate(q->qmp, GREETING_TIMEOUT, err);
 }
 

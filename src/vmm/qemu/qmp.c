@@ -14,28 +14,38 @@
 /* More garbage in a row than this is no monitor. A resync may meet all that was queued for a killed parent. */
 #define GARBAGE_MAX 64
 #define GARBAGE_MAX_RESYNC 100000
-#define EVENTS_MAX 4096
-
-struct event {
-    struct event *next;
-    json_t *message; /* owned */
-    int64_t when;
-};
+/* Messages that qmp_drive() takes before it lets others have a turn. */
+#define DRIVE_MAX 256
 
 struct qmp {
     struct line_socket line;
     struct qmp_version version;
     uint64_t last_id;
+    int64_t deadline; /* the owner's; INT64_MAX: none */
     unsigned garbage; /* lines in a row that were no QMP message */
     unsigned garbage_max;
     char refusal[64];
 
-    struct event *first, **last; /* read, not yet handed out */
-    unsigned event_count;
-    bool dispatching; /* the callback is running and may call us: it is not entered again */
+    struct event_queue events; /* read, not yet handed out */
+    bool dispatching;          /* the callback is running and may call us: it is not entered again */
     qmp_event_fn *callback;
     void *opaque;
 };
+
+/* What an answer may take: parsed it needs up to some thirty times that. */
+#define ANSWER_LIMIT ((size_t)1 << 20)
+/* Lists of all that a guest has. */
+#define LIST_LIMIT ((size_t)4 << 20)
+
+static size_t answer_limit(const char *command) {
+    static const char *const lists[] = { "query-named-block-nodes", "query-block", "query-qmp-schema" };
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        if (strcmp(command, lists[i]) == 0) {
+            return LIST_LIMIT;
+        }
+    }
+    return ANSWER_LIMIT;
+}
 
 static struct qmp *create(struct error *err) {
     struct qmp *q = calloc(1, sizeof(*q));
@@ -44,7 +54,7 @@ static struct qmp *create(struct error *err) {
         return NULL;
     }
     q->line.fd = -1;
-    q->last = &q->first;
+    q->deadline = INT64_MAX;
     q->garbage_max = GARBAGE_MAX;
     return q;
 }
@@ -68,32 +78,8 @@ struct qmp *qmp_from_fd(int fd, struct error *err) {
     return q;
 }
 
-static struct event *take_event(struct qmp *q) {
-    struct event *e = q->first;
-    if (e != NULL) {
-        q->first = e->next;
-        q->event_count--;
-        if (q->first == NULL) {
-            q->last = &q->first;
-        }
-    }
-    return e;
-}
-
-static void free_event(struct event *e) {
-    json_decref(e->message);
-    free(e);
-}
-
-static void drop_events(struct qmp *q) {
-    for (struct event *e; (e = take_event(q)) != NULL;) {
-        free_event(e);
-    }
-}
-
 void qmp_close(struct qmp *q) {
     if (q != NULL) {
-        drop_events(q);
         line_close(&q->line);
         free(q);
     }
@@ -111,7 +97,8 @@ int qmp_poll_fd(const struct qmp *q) {
     return q->line.fd;
 }
 
-void qmp_on_event(struct qmp *q, qmp_event_fn *callback, void *opaque) {
+void qmp_on_event(struct qmp *q, const char *const *names, qmp_event_fn *callback, void *opaque) {
+    q->events.names = names;
     q->callback = callback;
     q->opaque = opaque;
 }
@@ -124,20 +111,28 @@ const char *qmp_refusal(const struct qmp *q) {
     return q->refusal;
 }
 
-/* Keeps an event for dispatch(); takes the reference. Too many: the oldest goes, pollers look at the state anyway. */
-static void queue_event(struct qmp *q, json_t *message) {
-    struct event *e = calloc(1, sizeof(*e));
-    if (e == NULL) {
-        json_decref(message);
-        return;
-    }
-    if (q->event_count >= EVENTS_MAX) {
-        free_event(take_event(q));
-    }
-    *e = (struct event){ .message = message, .when = clock_now() };
-    *q->last = e;
-    q->last = &e->next;
-    q->event_count++;
+void qmp_set_deadline(struct qmp *q, int64_t at) {
+    q->deadline = at;
+}
+
+int64_t qmp_deadline(const struct qmp *q) {
+    return q->deadline;
+}
+
+void qmp_set_watch(struct qmp *q, const struct vmm_watch *watch) {
+    q->line.watch = watch != NULL ? *watch : (struct vmm_watch){ 0 };
+}
+
+bool qmp_shield(struct qmp *q, bool shielded) {
+    bool before = q->line.shielded;
+    q->line.shielded = shielded;
+    return before;
+}
+
+/* When a call that may take `timeout_ns` ends. */
+static int64_t end_of(const struct qmp *q, int64_t timeout_ns) {
+    int64_t at = clock_now() + timeout_ns;
+    return at < q->deadline ? at : q->deadline;
 }
 
 static void dispatch(struct qmp *q) {
@@ -145,13 +140,11 @@ static void dispatch(struct qmp *q) {
         return;
     }
     q->dispatching = true;
-    for (struct event *e; (e = take_event(q)) != NULL;) {
-        const char *name = json_string_value(json_object_get(e->message, "event"));
-        log_debug("QEMU event %s", name);
+    for (struct qmp_event e; event_queue_take(&q->events, &e);) {
+        log_debug("QEMU event %s %s", e.name, e.word);
         if (q->callback != NULL) {
-            q->callback(q->opaque, name, json_object_get(e->message, "data"), e->when);
+            q->callback(q->opaque, &e);
         }
-        free_event(e);
     }
     q->dispatching = false;
 }
@@ -169,11 +162,29 @@ static json_t *parse(const char *line, size_t length) {
     return message;
 }
 
-/* Reads the next message that is no event; events are queued. 1: *message is a new reference; 0: deadline; -1. With
- * `or_event` it also returns 1, with *message NULL, once an event has been queued. */
+/* Counts a line that is no QMP message. */
+static int note_garbage(struct qmp *q, size_t length, struct error *err) {
+    log_debug("QEMU's monitor sent %zu bytes that are no QMP message", length);
+    if (++q->garbage <= q->garbage_max) {
+        return 0;
+    }
+    q->garbage = 0;
+    return error_set(
+        err, ERROR_VMM,
+        "the monitor does not speak QMP: %u lines of garbage (is it a human monitor, or has it pretty=on?)",
+        q->garbage_max);
+}
+
+/* A peer that never stops talking keeps nobody: not beyond the deadline, and where there is none not for long. */
+static bool had_enough(int64_t deadline, unsigned dropped) {
+    return deadline == 0 ? dropped >= DRIVE_MAX : clock_now() >= deadline;
+}
+
+/* Reads the next message that is no event; events are queued or dropped. 1: *message is a new reference; 0: deadline;
+ * -1. With `or_event` it also returns 1, with *message NULL, once an event has been queued. */
 static int next_message(struct qmp *q, json_t **message, bool or_event, int64_t deadline, struct error *err) {
     *message = NULL;
-    for (;;) {
+    for (unsigned dropped = 0; dropped == 0 || !had_enough(deadline, dropped); dropped++) {
         char *line;
         size_t length;
         int n = line_read(&q->line, &line, &length, deadline, err);
@@ -185,20 +196,16 @@ static int next_message(struct qmp *q, json_t **message, bool or_event, int64_t 
         }
         json_t *m = parse(line, length);
         if (m == NULL) {
-            log_debug("QEMU's monitor sent %zu bytes that are no QMP message", length);
-            if (++q->garbage > q->garbage_max) {
-                q->garbage = 0;
-                return error_set(err, ERROR_VMM,
-                                 "the monitor does not speak QMP: %u lines of garbage (is it a human "
-                                 "monitor, or has it pretty=on?)",
-                                 q->garbage_max);
+            if (note_garbage(q, length, err) < 0) {
+                return -1;
             }
             continue;
         }
         q->garbage = 0;
         if (json_is_string(json_object_get(m, "event"))) {
-            queue_event(q, m);
-            if (or_event) {
+            bool kept = event_queue_add(&q->events, m, clock_now());
+            json_decref(m);
+            if (kept && or_event) {
                 return 1;
             }
             continue;
@@ -206,6 +213,7 @@ static int next_message(struct qmp *q, json_t **message, bool or_event, int64_t 
         *message = m;
         return 1;
     }
+    return 0;
 }
 
 static int version_part(json_t *version, const char *name) {
@@ -238,7 +246,7 @@ static int read_greeting(struct qmp *q, int64_t deadline, struct error *err) {
 }
 
 int qmp_negotiate(struct qmp *q, int64_t timeout_ns, struct error *err) {
-    int64_t deadline = clock_now() + timeout_ns;
+    int64_t deadline = end_of(q, timeout_ns);
     if (read_greeting(q, deadline, err) < 0) {
         return -1;
     }
@@ -248,6 +256,14 @@ int qmp_negotiate(struct qmp *q, int64_t timeout_ns, struct error *err) {
 
 static void new_id(struct qmp *q, char *id, size_t size) {
     snprintf(id, size, "godwit-%ld-%llu", (long)getpid(), (unsigned long long)++q->last_id);
+}
+
+/* A command has not been answered, or not been taken, when it was time. */
+static int too_late(const struct qmp *q, const char *command, const char *what, struct error *err) {
+    if (clock_now() >= q->deadline) {
+        return error_set(err, ERROR_TIMEOUT, "QEMU %s %s before the stop limit was over (stop-limit)", what, command);
+    }
+    return error_set(err, ERROR_VMM, "QEMU %s %s in time: is it hung?", what, command);
 }
 
 /* Writes a command under `id`; takes `args`. With `reset`, a byte that no JSON has comes first: QEMU's parser then
@@ -264,7 +280,14 @@ static int send_command(struct qmp *q, const char *command, json_t *args, const 
         text = NULL;
         return error_set(err, ERROR_SYSTEM, "cannot write the QMP command %s", command);
     }
-    return line_write(&q->line, text, (size_t)n, pass_fd, deadline, err);
+    if (line_write(&q->line, text, (size_t)n, pass_fd, deadline, err) == 0) {
+        return 0;
+    }
+    if (err->class == ERROR_VMM && !q->line.ended && clock_now() >= q->deadline) {
+        error_clear(err);
+        return too_late(q, command, "did not take", err);
+    }
+    return -1;
 }
 
 /* Fills `err` from QEMU's error object and remembers its class. */
@@ -306,7 +329,7 @@ static int wait_answer(struct qmp *q, const char *command, const char *id, json_
             return error_prefix(err, "%s: ", command);
         }
         if (n == 0) {
-            return error_set(err, ERROR_VMM, "QEMU did not answer %s in time: is it hung?", command);
+            return too_late(q, command, "did not answer", err);
         }
         if (take_answer(q, message, command, id, ret, &result, err)) {
             return result;
@@ -314,28 +337,43 @@ static int wait_answer(struct qmp *q, const char *command, const char *id, json_
     }
 }
 
-static int execute(struct qmp *q, const char *command, json_t *args, int pass_fd, json_t **ret, int64_t timeout_ns,
-                   struct error *err) {
-    char id[64];
-    int64_t deadline = clock_now() + timeout_ns;
-    q->refusal[0] = '\0';
-    if (ret != NULL) {
-        *ret = NULL;
-    }
+/* Whether a command may be sent now. */
+static int may_send(struct qmp *q, const char *command, struct error *err) {
     if (fault_planned("qmp-refuse", command)) {
-        json_decref(args);
         snprintf(q->refusal, sizeof(q->refusal), "GenericError");
         return error_set(err, ERROR_VMM, "QEMU refused %s: injected fault", command);
     }
     if (q->line.half_written) {
-        json_decref(args);
         return error_set(err, ERROR_VMM, "%s was not sent: an earlier command got stuck in the middle", command);
     }
+    if (clock_now() >= q->deadline) {
+        return error_set(err, ERROR_TIMEOUT, "%s was not sent to QEMU: the stop limit was over (stop-limit)", command);
+    }
+    if (line_interrupted(&q->line)) {
+        return error_set(err, ERROR_CANCELLED, "called off before %s was sent to QEMU", command);
+    }
+    return 0;
+}
+
+static int execute(struct qmp *q, const char *command, json_t *args, int pass_fd, json_t **ret, int64_t timeout_ns,
+                   struct error *err) {
+    char id[64];
+    int64_t deadline = end_of(q, timeout_ns);
+    q->refusal[0] = '\0';
+    if (ret != NULL) {
+        *ret = NULL;
+    }
+    if (may_send(q, command, err) < 0) {
+        json_decref(args);
+        return -1;
+    }
     new_id(q, id, sizeof(id));
+    q->line.limit = answer_limit(command);
     int result = send_command(q, command, args, id, pass_fd, false, deadline, err);
     if (result == 0) {
         result = wait_answer(q, command, id, ret, deadline, err);
     }
+    q->line.limit = ANSWER_LIMIT;
     dispatch(q);
     return result;
 }
@@ -349,8 +387,8 @@ int qmp_getfd(struct qmp *q, int fd, const char *name, struct error *err) {
 }
 
 int qmp_wait_event(struct qmp *q, int64_t timeout_ns, struct error *err) {
-    int64_t deadline = clock_now() + timeout_ns;
-    int result = q->event_count > 0 ? 1 : 0;
+    int64_t deadline = end_of(q, timeout_ns);
+    int result = q->events.count > 0 ? 1 : 0;
     while (result == 0) {
         json_t *message; /* an answer that nobody waits for any more */
         result = next_message(q, &message, true, deadline, err);
@@ -367,7 +405,7 @@ int qmp_wait_event(struct qmp *q, int64_t timeout_ns, struct error *err) {
 
 int qmp_drive(struct qmp *q, struct error *err) {
     int n = 1;
-    for (unsigned i = 0; n == 1 && i < EVENTS_MAX; i++) {
+    for (unsigned i = 0; n == 1 && i < DRIVE_MAX; i++) {
         json_t *message;
         n = next_message(q, &message, true, 0, err);
         json_decref(message);
@@ -378,10 +416,10 @@ int qmp_drive(struct qmp *q, struct error *err) {
 
 int qmp_resync(struct qmp *q, int64_t timeout_ns, struct error *err) {
     char id[64];
-    int64_t deadline = clock_now() + timeout_ns;
+    int64_t deadline = end_of(q, timeout_ns);
     q->refusal[0] = '\0';
     line_forget(&q->line);
-    drop_events(q);
+    event_queue_clear(&q->events);
     q->line.half_written = false;
     q->garbage = 0;
     q->garbage_max = GARBAGE_MAX_RESYNC;

@@ -4,9 +4,12 @@
  *
  * One command is under way at a time. An answer is told by its id, which carries our pid and a counter, so an answer
  * that comes after its command timed out, or that belongs to the process we were forked from, matches nothing. Events
- * that arrive meanwhile are queued and handed to the callback once the call is through, so the callback may itself
- * execute commands. Nothing that QEMU says is trusted: lines, events and garbage are bounded, and every call ends at
- * its timeout whatever comes.
+ * that arrive meanwhile are queued (event.h) and handed to the callback once the call is through, so the callback may
+ * itself execute commands. Nothing that QEMU says is trusted: lines, events and garbage are bounded, and every call
+ * ends at its timeout whatever comes.
+ *
+ * Besides its own timeout a call ends at the owner's deadline (qmp_set_deadline) and when the owner wants it to
+ * (qmp_set_watch). The answer of a command that was left alone like that is skipped when it comes.
  *
  * Used by one thread at a time. A forked process may go on using its copy once the parent does not use it any more: it
  * calls qmp_resync() first.
@@ -16,6 +19,8 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "vmm/qemu/event.h"
+#include "vmm/watch.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -27,8 +32,7 @@
 
 struct qmp;
 
-/* An event: `data` is borrowed and may be NULL; `when` is clock_now() at the moment it was read. */
-typedef void qmp_event_fn(void *opaque, const char *name, json_t *data, int64_t when);
+typedef void qmp_event_fn(void *opaque, const struct qmp_event *event);
 
 /* Connects, but says nothing yet: the peer's pid is known from here on. */
 struct qmp *qmp_connect(const char *path, int64_t timeout_ns, struct error *err);
@@ -49,7 +53,18 @@ struct qmp_version qmp_version(const struct qmp *q);
 pid_t qmp_peer_pid(const struct qmp *q);
 /* To poll for input; then call qmp_drive(). Owned by `q`. */
 int qmp_poll_fd(const struct qmp *q);
-void qmp_on_event(struct qmp *q, qmp_event_fn *callback, void *opaque);
+/* Hands out the events of these names (NULL at the end; not owned); all others are dropped when they are read. */
+void qmp_on_event(struct qmp *q, const char *const *names, qmp_event_fn *callback, void *opaque);
+
+/* Until further notice every call ends at `at` (clock_now()) at the latest, with ERROR_TIMEOUT; INT64_MAX: no deadline.
+ * After that moment nothing is sent any more. */
+void qmp_set_deadline(struct qmp *q, int64_t at);
+int64_t qmp_deadline(const struct qmp *q);
+/* Until further notice this ends waits (ERROR_CANCELLED, or the tick's error); NULL: nothing does. Copied. */
+void qmp_set_watch(struct qmp *q, const struct vmm_watch *watch);
+/* While shielded, calls go on although the owner wants them to end (not beyond its deadline): for what puts things
+ * back, and for what must not be left half-done. Returns what it was before. */
+bool qmp_shield(struct qmp *q, bool shielded);
 
 /* Executes a command. `args` is stolen, also on failure, and may be NULL. `*ret` becomes a new reference to what was
  * returned; `ret` may be NULL. QEMU's own error keeps its text: "QEMU refused COMMAND: DESC". */
@@ -63,7 +78,7 @@ bool qmp_gone(const struct qmp *q);
 /* Gives QEMU a copy of `fd` under `name`; the caller keeps its own. */
 int qmp_getfd(struct qmp *q, int fd, const char *name, struct error *err);
 
-/* Waits for something to be said, for at most `timeout_ns`, and hands events out. 1: at least one event; 0: none. */
+/* Waits for an event that is asked for, for at most `timeout_ns`, and hands out what came. 1: at least one; 0: none. */
 int qmp_wait_event(struct qmp *q, int64_t timeout_ns, struct error *err);
 /* Hands out the events that are there; does not wait. */
 int qmp_drive(struct qmp *q, struct error *err);

@@ -22,6 +22,18 @@
 #define CONT_TRIES 10
 #define CONT_PAUSE (200 * CLOCK_MS)
 
+/* Sleeps, but not beyond the deadline; takes what QEMU says meanwhile. */
+static int pause_for(struct qemu *q, int64_t ns, struct error *err) {
+    int64_t end = clock_now() + ns, left;
+    end = end < qmp_deadline(q->qmp) ? end : qmp_deadline(q->qmp);
+    while ((left = end - clock_now()) > 0) {
+        if (qmp_wait_event(q->qmp, left, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 int qemu_cont(struct qemu *q, struct error *err) {
     for (int i = 1;; i++) {
         struct error last = { 0 };
@@ -32,7 +44,9 @@ int qemu_cont(struct qemu *q, struct error *err) {
             return error_set(err, last.class, "%s", last.desc);
         }
         log_debug("%s; trying again", last.desc);
-        clock_sleep(CONT_PAUSE);
+        if (pause_for(q, CONT_PAUSE, err) < 0) {
+            return -1;
+        }
     }
 }
 
@@ -161,6 +175,7 @@ int qemu_undo(struct vmm *vmm, bool resume, struct error *err) {
     if (q->undo->side != VMM_SOURCE) {
         return 0;
     }
+    SHIELD(q);
     int64_t late = clock_now() + UNDO_PATIENCE;
     for (int i = 1; atomic_load(&q->undo->done) != 0; i++) {
         struct error last = { 0 };
@@ -171,7 +186,9 @@ int qemu_undo(struct vmm *vmm, bool resume, struct error *err) {
             return error_set(err, last.class, "%s", last.desc);
         }
         log_debug("%s; trying again", last.desc);
-        clock_sleep(CONT_PAUSE);
+        if (pause_for(q, CONT_PAUSE, err) < 0) {
+            return -1;
+        }
     }
     return 0;
 }

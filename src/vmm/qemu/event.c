@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/qemu/event.h"
+
+#include <ctype.h>
+#include <string.h>
+
+static bool is_asked_for(const struct event_queue *q, const char *name) {
+    for (const char *const *n = q->names; n != NULL && *n != NULL; n++) {
+        if (strcmp(*n, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Copies a word of plain characters, cut to fit. False: no string. */
+static bool copy_word(const json_t *value, char *word, size_t size) {
+    const char *s = json_string_value(value);
+    size_t n = 0;
+    for (; s != NULL && s[n] != '\0' && n + 1 < size; n++) {
+        word[n] = (char)(isgraph((unsigned char)s[n]) ? s[n] : ' ');
+    }
+    word[n] = '\0';
+    return s != NULL;
+}
+
+bool event_queue_add(struct event_queue *q, const json_t *message, int64_t when) {
+    const char *name = json_string_value(json_object_get(message, "event"));
+    if (name == NULL || !is_asked_for(q, name)) {
+        return false;
+    }
+    if (q->count == EVENTS_MAX) {
+        q->first = (q->first + 1) % EVENTS_MAX;
+        q->count--;
+    }
+    struct qmp_event *e = &q->ring[(q->first + q->count++) % EVENTS_MAX];
+    const json_t *data = json_object_get(message, "data");
+    e->when = when;
+    copy_word(json_object_get(message, "event"), e->name, sizeof(e->name));
+    if (!copy_word(json_object_get(data, "status"), e->word, sizeof(e->word))) {
+        copy_word(json_object_get(data, "reason"), e->word, sizeof(e->word));
+    }
+    return true;
+}
+
+bool event_queue_take(struct event_queue *q, struct qmp_event *event) {
+    if (q->count == 0) {
+        return false;
+    }
+    *event = q->ring[q->first];
+    q->first = (q->first + 1) % EVENTS_MAX;
+    q->count--;
+    return true;
+}
+
+void event_queue_clear(struct event_queue *q) {
+    q->first = q->count = 0;
+}
