@@ -15,8 +15,8 @@ static void help(FILE *out) {
           "way is cancelled, the guest runs on, and what was set is set back.\n"
           "\n"
           "  --qmp SOCKET  the QMP monitor of the source QEMU\n"
-          "  --take-back   the guest was handed over, or may have been, and does not and will not run at the\n"
-          "                destination: let it run here\n"
+          "  --take-back   the guest was handed over, or may have been, and the destination's VMM has been ended:\n"
+          "                let it run here\n"
           "  -h, --help    this text\n"
           "\n"
           "Exit status: 0 done; 1 refused or failed; 2 wrong use.\n",

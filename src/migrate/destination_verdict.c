@@ -56,11 +56,12 @@ static enum takeover_state judge_open(struct destination *d, const struct error 
 static void advise_doubt(bool asked) {
     if (asked) {
         log_error("the source has handed the guest over and does not run it, and it is not known whether it runs here. "
-                  "Look at this VMM: if it is paused, 'cont' on its monitor runs the guest; if it hangs, end it before "
-                  "anybody takes the guest back at the source");
+                  "Look at this VMM: if it is paused, 'cont' on its monitor runs the guest; if it does not answer, end "
+                  "it: only then the guest may be taken back at the source");
     } else {
         log_error("it is not known whether the source has handed the guest over: it stays paused here. Look at the "
-                  "source: if the guest runs there, end this VMM; if the source says 'in doubt', 'cont' here runs it");
+                  "source: if the guest runs there, end this VMM; if the source says 'in doubt', 'cont' here runs it. It may "
+                  "be taken back at the source only when this VMM has been ended");
     }
 }
 
@@ -69,7 +70,7 @@ static void advise(const struct destination *d, bool spoiled) {
     if (d->takeover.state == TAKEOVER_NEVER) {
         log_error(
             "the guest does not run here and never will; end this VMM. The source was told so and takes its "
-            "guest back; if it says 'in doubt', 'godwit resolve --take-back' there does, once this VMM has ended");
+            "guest back; if it says 'in doubt', 'godwit resolve --take-back' there does, when this VMM has been ended");
     } else if (spoiled) {
         log_warning("the guest was not taken over; end this VMM and start it anew before the next try");
     } else if (d->caller.link != NULL) {

@@ -193,8 +193,9 @@ static int leave_in_doubt(struct source *s, struct error *cause) {
     note_failure(s, cause, "in-doubt");
     log_error("%s: %s", s->stage, cause->desc);
     log_error("the guest was handed over and stays paused here; it is not known whether it runs at the destination. "
-              "Look there first: if its VMM is paused or gone and will never run, 'godwit resolve --take-back' here "
-              "takes the guest back");
+              "The destination decides. Look there first: if the guest runs there, end this VMM; if it can be let run "
+              "there, do that. Only when the destination's VMM has been ended, 'godwit resolve --take-back' here takes "
+              "the guest back");
     if (s->vmm->ops->undo(s->vmm, false, &undo) < 0) {
         log_warning("the VMM's settings were not put back: %s", undo.desc);
     }
