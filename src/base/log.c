@@ -40,7 +40,7 @@ void log_at(enum log_level level, const char *format, ...) {
     if (level > terminal.level) {
         return;
     }
-    static const char *const tags[] = { "error: ", "warning: ", "", "debug: " };
+    static const char *const tags[] = { "error: ", "warning: ", "", "", "debug: " };
     char text[2048], line[2200];
     va_list args;
     va_start(args, format);

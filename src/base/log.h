@@ -6,7 +6,8 @@
 #ifndef GODWIT_BASE_LOG_H
 #define GODWIT_BASE_LOG_H
 
-enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
+/* LOG_NOTICE: what a person who waits wants to see, without a word in front that looks like trouble. */
+enum log_level { LOG_ERROR, LOG_WARNING, LOG_NOTICE, LOG_INFO, LOG_DEBUG };
 
 /* What is printed in front of every line, and the least important level that is printed. Call before threads start.
  * `prefix` is not copied. */
@@ -16,6 +17,7 @@ void log_at(enum log_level level, const char *format, ...) __attribute__((format
 
 #define log_error(...) log_at(LOG_ERROR, __VA_ARGS__)
 #define log_warning(...) log_at(LOG_WARNING, __VA_ARGS__)
+#define log_notice(...) log_at(LOG_NOTICE, __VA_ARGS__)
 #define log_info(...) log_at(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__)
 

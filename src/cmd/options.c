@@ -152,7 +152,7 @@ static enum parsed parse(struct options *o, int argc, char **argv, void (*help)(
     }
     static char prefix[32];
     snprintf(prefix, sizeof(prefix), "godwit %s", o->command);
-    log_setup(prefix, o->quiet ? LOG_ERROR : o->verbose > 1 ? LOG_DEBUG : o->verbose == 1 ? LOG_INFO : LOG_WARNING);
+    log_setup(prefix, o->quiet ? LOG_ERROR : o->verbose > 1 ? LOG_DEBUG : o->verbose == 1 ? LOG_INFO : LOG_NOTICE);
     return PARSED;
 }
 

@@ -14,7 +14,8 @@
 static int take_abort(struct caller *c, json_t *message, struct error *err) {
     const char *desc = json_string_value(json_object_get(message, "desc"));
     const char *class = json_string_value(json_object_get(message, "class"));
-    if (takeover_move(c->takeover, TAKEOVER_GIVEN_UP, err) < 0) {
+    c->gave_up = true;
+    if (c->takeover->state != TAKEOVER_WAITING && takeover_move(c->takeover, TAKEOVER_GIVEN_UP, err) < 0) {
         return -1;
     }
     return error_set(err, error_class_from_name(class ? class : ""), "the source gave up: %s",
@@ -32,7 +33,7 @@ static int take_message(struct caller *c, json_t *message, struct error *err) {
     if (strcmp(type, "bye") == 0 && state == TAKEOVER_DONE) {
         return takeover_move(c->takeover, TAKEOVER_ENDED, err);
     }
-    if (strcmp(type, "abort") == 0 && takeover_may_move(state, TAKEOVER_GIVEN_UP)) {
+    if (strcmp(type, "abort") == 0 && (state == TAKEOVER_WAITING || takeover_may_move(state, TAKEOVER_GIVEN_UP))) {
         return take_abort(c, message, err);
     }
     return error_set(err, ERROR_PEER, "the source said '%.32s' in the stage '%s', where it must not say that", type,
@@ -107,18 +108,18 @@ void caller_take_channel(struct caller *c, const struct hello *h, int fd, int64_
 
 int64_t caller_begin(struct caller *c, const char *stage, json_t *request) {
     json_t *value = json_object_get(request, "within");
-    int64_t within = json_integer_value(value);
+    int64_t within = json_integer_value(value), answer_by = INT64_MAX;
     c->stage = stage;
     c->serving = true;
     c->until = INT64_MAX;
-    if (json_is_integer(value) && within < MOST_WITHIN) {
+    bool stands = c->takeover->state == TAKEOVER_LOADING || c->takeover->state == TAKEOVER_LOADED;
+    if (stands && json_is_integer(value) && within < MOST_WITHIN) {
         within = within > 0 ? within * CLOCK_MS : 0;
         c->until = clock_now() + within;
-        loop_arm(c->loop, &c->over, c->until - (within / 10 < MARGIN ? within / 10 : MARGIN));
-    } else {
-        loop_disarm(c->loop, &c->over);
+        answer_by = c->until - (within / 10 < MARGIN ? within / 10 : MARGIN);
     }
-    return c->until;
+    loop_arm(c->loop, &c->over, answer_by);
+    return answer_by;
 }
 
 int caller_reply(struct caller *c, json_t *reply, struct error *err) {

@@ -5,9 +5,10 @@
  * The link's messages are taken by the loop; a request waits in `request` until the stages serve it. What the source
  * may say depends on how far the takeover is; anything else ends the migration with its type and the stage in the text.
  *
- * Time: a request that is made while the guest stands still says how long its answer may take (`within`). The caller
- * then ends the loop's turn with ERROR_TIMEOUT a little before that is over, so that the source hears why; and once it
- * has been answered, CALLER_GRACE after it, when nothing more was heard: the source has decided by then.
+ * Time: a request that is made while the guest stands still (behind `stop`) says how long its answer may take
+ * (`within`). The caller then ends the loop's turn with ERROR_TIMEOUT a little before that is over, so that the source
+ * hears why; and once it has been answered, CALLER_GRACE after it, when nothing more was heard: the source has decided
+ * by then.
  */
 #ifndef GODWIT_MIGRATE_CALLER_H
 #define GODWIT_MIGRATE_CALLER_H
@@ -39,6 +40,7 @@ struct caller {
     json_t *request;        /* taken from the link, not yet served */
     const char *stage;      /* the last one that was asked for; static */
     bool serving;           /* it was not answered yet */
+    bool gave_up;           /* the source said so: the error is its own, whatever its class */
     int64_t until;          /* clock_now() at which the stop's time is over; INT64_MAX: no such time */
     struct loop_deadline over;
 };
@@ -50,7 +52,8 @@ int caller_take(struct caller *c, const struct arrival *a, int64_t silence, stru
 bool caller_expects(const struct caller *c, const struct hello *h);
 void caller_take_channel(struct caller *c, const struct hello *h, int fd, int64_t silence);
 
-/* A request for `stage` (static) begins to be served: its `within` counts from now. Returns c->until. */
+/* A request for `stage` (static) begins to be served: its `within` counts from now. Returns the clock_now() at which it
+ * has to be answered, if only to say that it took too long; INT64_MAX: at any time. */
 int64_t caller_begin(struct caller *c, const char *stage, json_t *request);
 /* Answers the request that was begun. Takes the reference to `reply`. */
 int caller_reply(struct caller *c, json_t *reply, struct error *err);

@@ -9,6 +9,7 @@
 #include "migrate/stage.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -55,6 +56,28 @@ static const struct visitors_owner owner = {
     .take_channel = take_channel,
 };
 
+/* A wait for the VMM ends where a wait in the loop would: at the time that the source gave, and when somebody wants the
+ * migration to end. */
+static void bound_vmm(struct destination *d, int64_t at) {
+    struct vmm_watch watch = { .fds = { link_poll_fd(d->caller.link), d->config->signal_fd, d->ends.cancel_fd },
+                               .fd_count = 3 };
+    d->vmm->ops->set_deadline(d->vmm, at);
+    d->vmm->ops->set_watch(d->vmm, &watch);
+}
+
+static void unbind_vmm(struct destination *d) {
+    d->vmm->ops->set_deadline(d->vmm, INT64_MAX);
+    d->vmm->ops->set_watch(d->vmm, NULL);
+}
+
+/* It was called off while the VMM was waited for: the loop knows by whom. */
+static void ask_the_loop(struct destination *d, struct error *err) {
+    struct error who = { 0 };
+    if (err->class == ERROR_CANCELLED && loop_turn(&d->loop, 0, &who) < 0) {
+        *err = who;
+    }
+}
+
 static int serve_stage(struct destination *d, const struct stage *stage, json_t *args, struct error *err) {
     if (fault_planned("kill-destination", stage->name)) {
         raise(SIGKILL);
@@ -63,7 +86,10 @@ static int serve_stage(struct destination *d, const struct stage *stage, json_t 
         return error_set(err, ERROR_SYSTEM, "a fault was planned for stage '%s'", stage->name);
     }
     json_t *reply = json_object();
-    if (stage->destination(d, args, reply, err) < 0) {
+    int done = stage->destination(d, args, reply, err);
+    unbind_vmm(d);
+    if (done < 0) {
+        ask_the_loop(d, err);
         json_decref(reply);
         return -1;
     }
@@ -98,7 +124,7 @@ static int serve_request(struct destination *d, struct error *err) {
         status_set_state(&d->status, stages[i].state, stages[i].name);
         events_emit(&d->events, "stage", json_pack("{s:s}", "stage", stages[i].name));
         log_debug("stage %s", stages[i].name);
-        caller_begin(&d->caller, stages[i].name, request);
+        bound_vmm(d, caller_begin(&d->caller, stages[i].name, request));
         rc = serve_stage(d, &stages[i], json_object_get(request, "args"), err);
     }
     json_decref(request);
@@ -120,8 +146,9 @@ static int serve(struct destination *d, struct error *err) {
 
 /* Before the two sides have agreed nothing of ours was changed: whoever came was not the one we wait for. */
 static bool may_wait_on(const struct destination *d, const struct error *err) {
-    bool ours = err->class == ERROR_CANCELLED || err->class == ERROR_VMM || err->class == ERROR_SYSTEM;
-    return d->caller.link != NULL && d->takeover.state == TAKEOVER_WAITING && !ours;
+    bool ours = err->class == ERROR_CANCELLED || err->class == ERROR_VMM || err->class == ERROR_SYSTEM ||
+                err->class == ERROR_TIMEOUT;
+    return d->caller.link != NULL && d->takeover.state == TAKEOVER_WAITING && (d->caller.gave_up || !ours);
 }
 
 /* Sends the one away who came, and is as before. */
@@ -151,6 +178,12 @@ static int cancel(void *opaque, struct error *err) {
     return error_set(err, ERROR_CANCELLED, "cancelled at the destination");
 }
 
+static int nobody_came(void *opaque, struct error *err) {
+    const struct destination *d = opaque;
+    return error_set(err, ERROR_TIMEOUT, "no source whose guest fits has come within %.0f s",
+                     (double)d->config->wait / 1e9);
+}
+
 static int drive_vmm(void *opaque, struct error *err) {
     struct destination *d = opaque;
     return d->vmm->ops->drive(d->vmm, err);
@@ -169,7 +202,25 @@ static int watch_ends(struct destination *d, struct error *err) {
     loop_watch(&d->loop, &e->signal);
     loop_watch(&d->loop, &e->cancel);
     loop_watch(&d->loop, &e->vmm);
+    e->nobody = (struct loop_deadline){ .due = nobody_came, .opaque = d };
+    if (d->config->wait > 0) {
+        loop_arm(&d->loop, &e->nobody, clock_now() + d->config->wait);
+    }
     return 0;
+}
+
+/* For people and for events: they wait for this before they start the source. */
+static void tell_listening(struct destination *d) {
+    const struct address *a = &d->config->listen;
+    char at[sizeof(a->host) + sizeof(a->port) + 16];
+    bool colons = strchr(a->host, ':') != NULL;
+    if (a->kind == ADDRESS_UNIX) {
+        snprintf(at, sizeof(at), "unix:%s", a->host);
+    } else {
+        snprintf(at, sizeof(at), "tcp:%s%s%s:%s", colons ? "[" : "", a->host, colons ? "]" : "", a->port);
+    }
+    log_notice("listening at %s", at);
+    events_emit(&d->events, "listening", json_pack("{s:s}", "address", at));
 }
 
 static int init(struct destination *d, struct error *err) {
@@ -184,9 +235,7 @@ static int init(struct destination *d, struct error *err) {
             return -1;
         }
     }
-    events_emit(&d->events, "listening", NULL);
-    log_info("waiting at %s%s%s", d->config->listen.host, d->config->listen.port[0] ? " port " : "",
-             d->config->listen.port);
+    tell_listening(d);
     return 0;
 }
 

@@ -15,6 +15,7 @@ struct destination_config {
     struct address listen;
     struct params params;
     const char *events_path, *control_path; /* NULL: none */
+    int64_t wait;                           /* ns to wait for a source; 0: as long as it takes */
     int signal_fd;
 };
 

@@ -46,6 +46,7 @@ struct destination {
     struct destination_ends {
         int cancel_fd; /* eventfd: the control thread wants the migration to end */
         struct loop_watch signal, cancel, vmm;
+        struct loop_deadline nobody; /* no source has come for so long */
     } ends;
 };
 

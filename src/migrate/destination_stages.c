@@ -24,6 +24,7 @@ int destination_inspect(struct destination *d, json_t *args, json_t *reply, stru
         return -1;
     }
     visitors_make_way(&d->visitors);
+    loop_disarm(&d->loop, &d->ends.nobody);
     json_object_set_new(reply, "params", params_json(&d->params, true));
     json_object_set_new(reply, "limits", params_json(&d->config->params, false));
     return 0;

@@ -33,24 +33,40 @@ static bool vmm_has_ended(const struct destination *d) {
     return ended;
 }
 
-/* Whether it is certain that the guest does not run here. The VMM executes commands in their order: when it answers
- * that the guest does not run, a `cont` that was sent before has failed and is not to come. */
-static bool surely_does_not_run(struct destination *d) {
+#define LOOK_TIME (150 * CLOCK_MS)
+#define DISCARD_TIME CLOCK_S
+
+enum certainty { RUNS, RUNS_NOT, UNKNOWN };
+
+/* How the guest is here, where the source may have handed it over. The VMM executes commands in their order: when it
+ * answers that the guest does not run, a `cont` that was sent before has failed and none is to come. */
+static enum certainty look_at_guest(struct destination *d) {
     struct error unknown = { 0 };
     bool running = false;
+    d->vmm->ops->set_deadline(d->vmm, clock_now() + LOOK_TIME);
     if (d->vmm->ops->guest_running(d->vmm, &running, &unknown) == 0) {
-        return !running;
+        return running ? RUNS : RUNS_NOT;
     }
     /* a VMM that was never asked to run it does not, whether it answers or not */
-    return d->takeover.state == TAKEOVER_LOADED || vmm_has_ended(d);
+    return d->takeover.state == TAKEOVER_LOADED || vmm_has_ended(d) ? RUNS_NOT : UNKNOWN;
 }
 
 /* The source may have handed the guest over. A link that broke, or a source that is silent, leaves that open; anything
  * else is our own failure, and then the source may take its guest back as soon as it is certain that it does not run
- * here and never will. */
+ * here and never will. It may run here after all: `cont` was slow. */
 static enum takeover_state judge_open(struct destination *d, const struct error *err) {
-    bool silent = err->class == ERROR_LINK || (err->class == ERROR_TIMEOUT && d->takeover.state == TAKEOVER_LOADED);
-    return !silent && surely_does_not_run(d) ? TAKEOVER_NEVER : TAKEOVER_IN_DOUBT;
+    bool asked = d->takeover.state == TAKEOVER_ASKED;
+    if (err->class == ERROR_LINK || (err->class == ERROR_TIMEOUT && !asked)) {
+        return TAKEOVER_IN_DOUBT;
+    }
+    switch (look_at_guest(d)) {
+    case RUNS:
+        return asked ? TAKEOVER_DONE : TAKEOVER_IN_DOUBT;
+    case RUNS_NOT:
+        return TAKEOVER_NEVER;
+    default:
+        return TAKEOVER_IN_DOUBT;
+    }
 }
 
 static void advise_doubt(bool asked) {
@@ -59,9 +75,10 @@ static void advise_doubt(bool asked) {
                   "Look at this VMM: if it is paused, 'cont' on its monitor runs the guest; if it does not answer, end "
                   "it: only then the guest may be taken back at the source");
     } else {
-        log_error("it is not known whether the source has handed the guest over: it stays paused here. Look at the "
-                  "source: if the guest runs there, end this VMM; if the source says 'in doubt', 'cont' here runs it. It may "
-                  "be taken back at the source only when this VMM has been ended");
+        log_error(
+            "it is not known whether the source has handed the guest over: it stays paused here. Look at the "
+            "source: if the guest runs there, end this VMM; if the source says 'in doubt', 'cont' here runs it. It may "
+            "be taken back at the source only when this VMM has been ended");
     }
 }
 
@@ -81,6 +98,7 @@ static void advise(const struct destination *d, bool spoiled) {
 
 static void discard(struct destination *d, bool *spoiled) {
     struct error ignored = { 0 };
+    d->vmm->ops->set_deadline(d->vmm, clock_now() + DISCARD_TIME);
     int discarded = d->vmm->ops->discard(d->vmm, &ignored);
     if (discarded < 0) {
         log_debug("discard: %s", ignored.desc);
@@ -95,10 +113,29 @@ static void move(struct destination *d, enum takeover_state to) {
     }
 }
 
-static int end(struct destination *d, const struct error *err) {
+/* It took too long and it runs. Whether the source still listens or not: it has handed the guest over. */
+static int say_it_runs(struct destination *d, struct error *err) {
+    struct error ignored = { 0 };
+    log_warning("%s; but the guest runs here", err->desc);
+    if (caller_reply(&d->caller, json_pack("{s:b}", "running", true), &ignored) < 0) {
+        log_debug("could not tell the source");
+    }
+    d->vmm->ops->set_deadline(d->vmm, INT64_MAX);
+    if (d->vmm->ops->run(d->vmm, &ignored) < 0) { /* it runs; but what is announced is what the VMM knows to have run */
+        log_debug("%s", ignored.desc);
+    }
+    d->vmm->ops->settle(d->vmm);
+    error_clear(err);
+    return 0;
+}
+
+static int end(struct destination *d, struct error *err) {
     bool asked = d->takeover.state == TAKEOVER_ASKED, spoiled;
     if (takeover_is_open(&d->takeover)) {
         move(d, judge_open(d, err));
+        if (takeover_is_done(&d->takeover)) {
+            return say_it_runs(d, err);
+        }
         caller_say_end(&d->caller, d->takeover.state == TAKEOVER_NEVER ? "never" : "error", err);
     } else if (d->takeover.state != TAKEOVER_GIVEN_UP) {
         move(d, TAKEOVER_FAILED);
@@ -124,6 +161,9 @@ int destination_conclude(struct destination *d, struct error *err) {
     }
     find_cause(d, err);
     int status = end(d, err);
+    if (status == 0) {
+        return 0;
+    }
     pthread_mutex_lock(&d->status.lock);
     d->status.error = *err;
     d->status.error_stage = d->stage >= 0 ? stages[d->stage].name : "connect";
