@@ -5,8 +5,8 @@
 #include "cmd/bench_codec.h"
 #include "cmd/bench_sample.h"
 #include "cmd/cmd.h"
+#include "params/unit.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
 #include <stdbool.h>
@@ -33,7 +33,7 @@ static void help(FILE *out) {
           "on which it pays. FILE has the content of a guest's memory, or of any other.\n"
           "\n"
           "  --guest SOCKET       the memory of a running guest, by the QMP monitor of its QEMU; it is only read\n"
-          "  --size BYTES         look at no more than that, spread over the memory; K, M, G (default: 256M)\n"
+          "  --size BYTES         look at no more than that, spread over the memory; 64K, 1G, 500MB (default: 256M)\n"
           "  --pages-per-batch N  pages of 4 KiB that are compressed as one, 1..1024 (default: 128)\n"
           "  --json               print one JSON object: memory, sampled and zero (bytes), pages-per-batch,\n"
           "                       rows [{codec, level, ratio, compress and decompress (bytes a second),\n"
@@ -44,36 +44,24 @@ static void help(FILE *out) {
           out);
 }
 
-/* A whole number in [low, high], with K, M or G behind it when `suffix`; -1 for anything else. */
-static int parse_number(const char *text, bool suffix, uint64_t low, uint64_t high, uint64_t *value) {
-    static const char units[] = "KMG";
-    char *end;
-    errno = 0;
-    unsigned long long number = strtoull(text, &end, 10);
-    const char *unit = suffix && *end != '\0' ? strchr(units, *end) : NULL;
-    unsigned shift = unit != NULL ? 10 * (unsigned)(unit - units + 1) : 0;
-    if (text[0] < '0' || text[0] > '9' || errno != 0 || end[unit != NULL] != '\0' || number > high >> shift ||
-        number << shift < low) {
-        return -1;
-    }
-    *value = number << shift;
-    return 0;
-}
-
 static int take_option(struct bench_options *o, int option, struct error *err) {
-    uint64_t number;
+    int64_t number;
     switch (option) {
     case 'g':
         o->guest = optarg;
         return 0;
     case 's':
-        if (parse_number(optarg, true, BENCH_PAGE, (uint64_t)SIZE_MAX_GIB << 30, &o->size) < 0) {
-            return error_set(err, ERROR_USAGE, "--size %s: not a size from 4K to %dG", optarg, SIZE_MAX_GIB);
+        if (unit_parse(UNIT_BYTES, optarg, &number) != UNIT_READ || number < BENCH_PAGE ||
+            number > (int64_t)SIZE_MAX_GIB << 30) {
+            return error_set(err, ERROR_USAGE, "--size %s: not a size from 4K to %dG; for example %s", optarg,
+                             SIZE_MAX_GIB, unit_examples(UNIT_BYTES));
         }
+        o->size = (uint64_t)number;
         return 0;
     case 'p':
-        if (parse_number(optarg, false, 1, PAGES_PER_BATCH_MAX, &number) < 0) {
-            return error_set(err, ERROR_USAGE, "--pages-per-batch %s: not in 1..%d", optarg, PAGES_PER_BATCH_MAX);
+        if (unit_parse(UNIT_PAGES, optarg, &number) != UNIT_READ || number < 1 || number > PAGES_PER_BATCH_MAX) {
+            return error_set(err, ERROR_USAGE, "--pages-per-batch %s: not in 1..%d pages; for example 128", optarg,
+                             PAGES_PER_BATCH_MAX);
         }
         o->batch_pages = (unsigned)number;
         return 0;

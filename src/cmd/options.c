@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "cmd/cmd.h"
 #include "cmd/signals.h"
+#include "params/unit.h"
 #include "vmm/qemu/qemu.h"
 
 #include <getopt.h>
@@ -56,19 +57,17 @@ void options_help(FILE *out) {
           "\n"
           "Exit status: 0 completed; 1 failed or cancelled, the guest runs where it ran; 2 wrong use;\n"
           "3 in doubt, the guest is paused on both sides.\n"
-          "\n"
-          "Parameters:\n",
+          "\n",
           out);
     params_help(out);
 }
 
-static int parse_pid(struct options *o, const char *text, struct error *err) {
-    char *end;
-    long pid = strtol(text, &end, 10);
-    if (*end != '\0' || pid < 1 || pid > 1 << 22) {
-        return error_set(err, ERROR_USAGE, "--pid %s: not a process id", text);
+int parse_pid(const char *text, pid_t *pid, struct error *err) {
+    int64_t number;
+    if (unit_parse(UNIT_NONE, text, &number) != UNIT_READ || number < 1 || number > 1 << 22) {
+        return error_set(err, ERROR_USAGE, "--pid %s: not a process id, which is a number from 1 to %d", text, 1 << 22);
     }
-    o->pid = (pid_t)pid;
+    *pid = (pid_t)number;
     return 0;
 }
 
@@ -78,7 +77,7 @@ static int take_option(struct options *o, int option, struct error *err) {
         o->qmp_path = optarg;
         return 0;
     case OPT_PID:
-        return parse_pid(o, optarg, err);
+        return parse_pid(optarg, &o->pid, err);
     case OPT_ADDRESS:
         o->has_address = true;
         return address_parse(optarg, &o->address, err);

@@ -30,6 +30,8 @@ struct options {
 /* Parses, prints --help or what is wrong, opens the VMM and blocks the signals that end a migration in all threads that
  * follow. NULL: there is nothing to run, and *status is the exit status. */
 struct vmm *options_begin(struct options *o, int argc, char **argv, void (*help)(FILE *out), int *status);
+/* --pid, of any command. */
+int parse_pid(const char *text, pid_t *pid, struct error *err);
 /* Lines of --help that both share. */
 void options_help(FILE *out);
 

@@ -3,14 +3,15 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
+#include "cmd/options.h"
 #include "cmd/predict_report.h"
 #include "cmd/signals.h"
 #include "params/converge_params.h"
+#include "params/unit.h"
 #include "predict/rate.h"
 #include "ram/block.h"
 #include "vmm/qemu/qemu.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,8 +20,8 @@
 
 #define SECONDS_DEFAULT 8
 #define SECONDS_MOST 600
-#define LEAST_LINK 1e5 /* bits/s */
-#define MOST_LINK 1e13
+#define LEAST_LINK 100000 /* bits/s */
+#define MOST_LINK INT64_C(10000000000000)
 
 #define ROUND_TRIP CLOCK_MS
 #define CONNECT (50 * CLOCK_MS)
@@ -50,7 +51,7 @@ static void help(FILE *out) {
         "  --qmp SOCKET      the QMP monitor of the QEMU\n"
         "  --to ADDRESS      tcp:HOST:PORT or unix:PATH of a waiting 'godwit receive': what the link to it carries is\n"
         "                    measured with filler, for a second or two; it goes on waiting\n"
-        "  --link RATE       the link's rate instead, in bits a second; k, M, G\n"
+        "  --link RATE       the link's rate instead: 1gbit, 100mbit/s, or bits a second with k, M, G\n"
         "  --seconds N       how long the guest is watched, 1..600 (default: 8)\n"
         "  --set NAME=VALUE  a parameter as 'godwit send' would have it; with throttle-policy the exit status is of "
         "that\n"
@@ -62,32 +63,25 @@ static void help(FILE *out) {
         "\n"
         "Exit status: 0 the recommended policy, or the one that was set, ends; 1 nothing could be said; 2 wrong use;\n"
         "4 it would not end, or not surely.\n"
-        "\n"
-        "Parameters:\n",
+        "\n",
         out);
     params_help(out);
 }
 
-/* A number of bits a second with k, M or G behind it, as powers of ten. */
 static int parse_rate(const char *text, double *rate, struct error *err) {
-    char *end;
-    double number = strtod(text, &end);
-    double unit = *end == 'k' ? 1e3 : *end == 'M' ? 1e6 : *end == 'G' ? 1e9 : 1;
-    bool digit = (text[0] >= '0' && text[0] <= '9') && strcspn(text, "xX") == strlen(text);
-    if (!digit || (end[0] != '\0' && (unit < 2 || end[1] != '\0')) ||
-        !(number * unit >= LEAST_LINK && number * unit <= MOST_LINK)) {
-        return error_set(err, ERROR_USAGE, "--link %s: not a rate in bits a second from 100k to 10000G", text);
+    int64_t bits;
+    if (unit_parse(UNIT_BITS_PER_S, text, &bits) != UNIT_READ || bits < LEAST_LINK || bits > MOST_LINK) {
+        return error_set(err, ERROR_USAGE, "--link %s: not a rate from 100kbit/s to 10tbit/s; for example %s", text,
+                         unit_examples(UNIT_BITS_PER_S));
     }
-    *rate = number * unit;
+    *rate = (double)bits;
     return 0;
 }
 
-static int parse_whole(const char *name, const char *text, long least, long most, long *value, struct error *err) {
-    char *end;
-    errno = 0;
-    *value = strtol(text, &end, 10);
-    if (errno != 0 || text[0] < '0' || text[0] > '9' || *end != '\0' || *value < least || *value > most) {
-        return error_set(err, ERROR_USAGE, "--%s %s: not a number from %ld to %ld", name, text, least, most);
+static int parse_seconds(const char *text, int64_t *seconds, struct error *err) {
+    if (unit_parse(UNIT_S, text, seconds) != UNIT_READ || *seconds < 1 || *seconds > SECONDS_MOST) {
+        return error_set(err, ERROR_USAGE, "--seconds %s: not a time from 1 to %d s; for example 8, 30s or 2min", text,
+                         SECONDS_MOST);
     }
     return 0;
 }
@@ -95,8 +89,6 @@ static int parse_whole(const char *name, const char *text, long least, long most
 enum { OPT_QMP = 256, OPT_TO, OPT_LINK, OPT_SECONDS, OPT_SET, OPT_PID, OPT_JSON };
 
 static int take_option(struct predict_options *o, int option, struct error *err) {
-    long number = 0;
-    int rc;
     switch (option) {
     case OPT_QMP:
         o->qmp_path = optarg;
@@ -107,13 +99,9 @@ static int take_option(struct predict_options *o, int option, struct error *err)
     case OPT_LINK:
         return parse_rate(optarg, &o->link, err);
     case OPT_SECONDS:
-        rc = parse_whole("seconds", optarg, 1, SECONDS_MOST, &number, err);
-        o->seconds = number;
-        return rc;
+        return parse_seconds(optarg, &o->seconds, err);
     case OPT_PID:
-        rc = parse_whole("pid", optarg, 1, 1 << 22, &number, err);
-        o->pid = (pid_t)number;
-        return rc;
+        return parse_pid(optarg, &o->pid, err);
     case OPT_SET:
         return params_set(&o->params, optarg, err);
     case OPT_JSON:

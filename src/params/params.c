@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "params/params.h"
 
+#include "params/unit.h"
 #include "policy/converge.h"
 
-#include <errno.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* How two values that were both set become one. */
@@ -34,19 +33,20 @@ struct param_row {
     bool live;
     const char *help;
     size_t text; /* where the text is in struct params; 0: it is a number */
+    enum unit unit;
 };
 
 #define AUTO PARAM_AUTO
 
 static const struct param_row table[PARAM_COUNT] = {
     [PARAM_DOWNTIME_LIMIT] = { "downtime-limit", NULL, 0, 2000000, 300, STRICTER, true,
-                               "ms that the guest may stand still at the switchover" },
+                               "how long the guest may stand still at the switchover", .unit = UNIT_MS },
     [PARAM_MAX_BANDWIDTH] = { "max-bandwidth", NULL, 0, INT64_MAX, 0, STRICTER, true,
-                              "bytes/s over all channels (K, M, G: powers of 1024); 0: no limit" },
+                              "what all channels together may carry; 0: no limit", .unit = UNIT_BYTES_PER_S },
     [PARAM_CHANNELS] = { "channels", NULL, 0, 64, 0, STRICTER, false,
                          "connections that carry RAM; 0: 4 or the number of CPUs, whichever is less" },
     [PARAM_PAGES_PER_BATCH] = { "pages-per-batch", NULL, 1, 1024, 128, STRICTER, false,
-                                "pages of 4 KiB that are compressed and sent as one unit" },
+                                "pages of 4 KiB that are compressed and sent as one unit", .unit = UNIT_PAGES },
     [PARAM_COMPRESSION] = { "compression", compressions, 0, 5, 0, SOURCE_SAYS, true,
                             "auto chooses for each batch what is in place soonest" },
     [PARAM_LZ4_ACCELERATION] = { "lz4-acceleration", NULL, 1, 65537, 1, SOURCE_SAYS, true,
@@ -62,7 +62,8 @@ static const struct param_row table[PARAM_COUNT] = {
     [PARAM_BYPASS_COMPRESSION] = { "bypass-compression", bypasses, 0, 1, 0, SOURCE_SAYS, true,
                                    "auto sends batches that look incompressible as they are; off tries each" },
     [PARAM_XBZRLE_CACHE_SIZE] = { "xbzrle-cache-size", NULL, 0, INT64_MAX, AUTO, SOURCE_ONLY, true,
-                                  "bytes for last sent versions of pages, to send changes only; 0: none" },
+                                  "memory for last sent versions of pages, to send changes only; 0: none",
+                                  .unit = UNIT_BYTES },
     [PARAM_PAGE_DIGESTS] = { "page-digests", on_off, 0, 1, 1, SOURCE_ONLY, false,
                              "on sends no page again that was written with the same content" },
     [PARAM_ZERO_PAGE_DETECTION] = { "zero-page-detection", on_off, 0, 1, 1, SOURCE_ONLY, true,
@@ -73,38 +74,43 @@ static const struct param_row table[PARAM_COUNT] = {
     [PARAM_ACCEL_INSTANCES] = { "accel-instances", NULL, 1, 64, AUTO, EACH_ITS_OWN, false,
                                 "queues on each accelerator" },
     [PARAM_CPU_BUDGET] = { "cpu-budget", NULL, 1, 100000, AUTO, EACH_ITS_OWN, true,
-                           "percent of one CPU that the engine may use; auto: what the host has idle" },
+                           "share of one CPU that the engine may use; auto: what the host has idle",
+                           .unit = UNIT_PERCENT },
     [PARAM_CPU_AFFINITY] = { "cpu-affinity", NULL, 0, 0, 0, EACH_ITS_OWN, false, "CPUs of the engine, as in 0-3,8",
                              offsetof(struct params, cpu_affinity) },
     [PARAM_MEMORY_BUDGET] = { "memory-budget", NULL, 0, INT64_MAX, AUTO, EACH_ITS_OWN, true,
-                              "bytes for digests and last sent versions; auto follows the host's free memory" },
+                              "memory for digests and last sent versions; auto follows the host's free memory",
+                              .unit = UNIT_BYTES },
     [PARAM_THROTTLE_POLICY] = { "throttle-policy", policies, 0, 3, CONVERGE_RATE, SOURCE_SAYS, true,
                                 "how a guest that writes faster than the link carries is held back" },
     [PARAM_THROTTLE_ACTUATOR] = { "throttle-actuator", actuators, 0, 2, 0, SOURCE_ONLY, false,
                                   "what holds its vCPUs: stops of their threads, or the quota of their cgroups" },
     [PARAM_THROTTLE_TRIGGER_THRESHOLD] = { "throttle-trigger-threshold", NULL, 1, 100, 50, SOURCE_SAYS, true,
-                                           "stepped: percent of what a pass sent, written in it, that is too much" },
+                                           "stepped: share of what a pass sent, written in it, that is too much",
+                                           .unit = UNIT_PERCENT },
     [PARAM_CPU_THROTTLE_INITIAL] = { "cpu-throttle-initial", NULL, 1, 99, 20, SOURCE_SAYS, true,
-                                     "stepped: percent of their time that vCPUs are held at first" },
+                                     "stepped: share of their time that vCPUs are held at first",
+                                     .unit = UNIT_PERCENT },
     [PARAM_CPU_THROTTLE_INCREMENT] = { "cpu-throttle-increment", NULL, 1, 99, 10, SOURCE_SAYS, true,
-                                       "stepped: percent that each step adds" },
+                                       "stepped: what each step adds", .unit = UNIT_PERCENT },
     [PARAM_MAX_CPU_THROTTLE] = { "max-cpu-throttle", NULL, 1, 99, 99, STRICTER, true,
-                                 "percent that no policy goes over" },
+                                 "share of their time that no policy goes over", .unit = UNIT_PERCENT },
     [PARAM_COMPLETION_TIMEOUT] = { "completion-timeout", NULL, 0, 31536000, 0, STRICTER, true,
-                                   "s until timeout-action; 0: none" },
+                                   "time until timeout-action; 0: none", .unit = UNIT_S },
     [PARAM_PROGRESS_TIMEOUT] = { "progress-timeout", NULL, 0, 31536000, 60, STRICTER, true,
-                                 "s without less to send until timeout-action; 0: none" },
+                                 "time without less to send until timeout-action; 0: none", .unit = UNIT_S },
     [PARAM_TIMEOUT_ACTION] = { "timeout-action", timeout_actions, 0, 1, 0, SOURCE_SAYS, true,
                                "abort: the guest stays; force: it is switched over, however long that takes" },
     [PARAM_RAM_DELAY_SAVE_PERCENT] = { "ram-delay-save-percent", NULL, 0, 100, 0, SOURCE_ONLY, true,
-                                       "percent of RAM, the hottest, that may wait while passes send the rest; 0: "
-                                       "none" },
+                                       "share of RAM, the hottest, that may wait while passes send the rest; 0: none",
+                                       .unit = UNIT_PERCENT },
     [PARAM_RAM_SEGMENT_SIZE] = { "ram-segment-size", NULL, 0, 1 << 30, 2 << 20, SOURCE_ONLY, false,
-                                 "bytes of which heat is known, in steps of 2 MiB; 0: nothing waits" },
+                                 "memory of which heat is known together, in steps of 2 MiB; 0: nothing waits",
+                                 .unit = UNIT_BYTES },
     [PARAM_TRACKER] = { "tracker", trackers, 0, 2, 0, SOURCE_ONLY, false,
                         "how writes of the guest are seen; auto: the best that the kernel has" },
     [PARAM_LINK_TIMEOUT] = { "link-timeout", NULL, 2, 3600, 10, STRICTER, false,
-                             "s of silence after which the connection counts as broken" },
+                             "silence after which the connection counts as broken", .unit = UNIT_S },
     [PARAM_AUTOSTART] = { "autostart", on_off, 0, 1, 1, DESTINATION_SAYS, false,
                           "off leaves the guest paused at the destination" },
     [PARAM_SOURCE_QUIT] = { "source-quit", on_off, 0, 1, 0, SOURCE_ONLY, true,
@@ -138,7 +144,7 @@ static const struct param_row *find(const char *name, size_t length) {
     return NULL;
 }
 
-/* "auto, none, lz4" or "0..2000000". */
+/* "auto, none, lz4" or "0..2000000 ms". */
 static const char *range_text(const struct param_row *row, char *text, size_t size) {
     const char *automatic = row->otherwise == AUTO ? "auto, " : "";
     if (row->text != 0) {
@@ -146,10 +152,11 @@ static const char *range_text(const struct param_row *row, char *text, size_t si
         return text;
     }
     if (row->words == NULL) {
+        const char *unit = unit_name(row->unit), *gap = *unit != '\0' ? " " : "";
         if (row->max == INT64_MAX) {
-            snprintf(text, size, "%s%lld or more", automatic, (long long)row->min);
+            snprintf(text, size, "%s%lld or more%s%s", automatic, (long long)row->min, gap, unit);
         } else {
-            snprintf(text, size, "%s%lld..%lld", automatic, (long long)row->min, (long long)row->max);
+            snprintf(text, size, "%s%lld..%lld%s%s", automatic, (long long)row->min, (long long)row->max, gap, unit);
         }
         return text;
     }
@@ -161,33 +168,17 @@ static const char *range_text(const struct param_row *row, char *text, size_t si
     return text;
 }
 
-static int out_of_range(const struct param_row *row, const char *value, struct error *err) {
+/* `whole`: a fraction of the unit was asked for. */
+static int refuse_value(const struct param_row *row, const char *value, bool whole, struct error *err) {
     char range[256];
-    return error_set(err, ERROR_USAGE, "%s=%s: the value must be %s", row->name, value,
-                     range_text(row, range, sizeof(range)));
+    const char *examples = row->words == NULL && row->text == 0 ? unit_examples(row->unit) : "";
+    return error_set(err, ERROR_USAGE, "%s=%.64s: the value must be %s%s%s%s", row->name, value,
+                     range_text(row, range, sizeof(range)), whole ? ", and whole" : "",
+                     *examples != '\0' ? "; for example " : "", examples);
 }
 
-/* A number with an optional K, M or G. */
-static bool parse_number(const char *text, int64_t *value) {
-    char *end;
-    const char *digits = *text == '-' ? text + 1 : text;
-    if (*digits < '0' || *digits > '9') { /* strtoll would take blanks and a plus */
-        return false;
-    }
-    errno = 0;
-    long long n = strtoll(text, &end, 10);
-    if (errno != 0 || (n == 0 && digits != text)) {
-        return false;
-    }
-    int shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
-    if (shift != 0) {
-        end++;
-    }
-    if (*end != '\0' || n > INT64_MAX >> shift || n < INT64_MIN >> shift) {
-        return false;
-    }
-    *value = (int64_t)n * (INT64_C(1) << shift);
-    return true;
+static int out_of_range(const struct param_row *row, const char *value, struct error *err) {
+    return refuse_value(row, value, false, err);
 }
 
 static int parse_value(const struct param_row *row, const char *text, int64_t *value, struct error *err) {
@@ -208,8 +199,9 @@ static int parse_value(const struct param_row *row, const char *text, int64_t *v
         }
         return out_of_range(row, text, err);
     }
-    if (!parse_number(text, value) || *value < row->min || *value > row->max) {
-        return out_of_range(row, text, err);
+    enum unit_outcome outcome = unit_parse(row->unit, text, value);
+    if (outcome != UNIT_READ || *value < row->min || *value > row->max) {
+        return refuse_value(row, text, outcome == UNIT_NOT_WHOLE, err);
     }
     return 0;
 }
@@ -372,17 +364,46 @@ void params_limit(struct params *p, const struct params *ceiling) {
     }
 }
 
+/* The value as one would type it. */
+static const char *value_text(const struct params *p, size_t i, char number[UNIT_TEXT_SIZE]) {
+    const struct param_row *row = &table[i];
+    if (row->text != 0) {
+        return text_in(p, row);
+    }
+    if (is_auto(p, i)) {
+        return "auto";
+    }
+    return row->words != NULL ? row->words[p->value[i]] : unit_format(row->unit, p->value[i], number);
+}
+
+int params_show(json_t *values, bool all, FILE *out, struct error *err) {
+    struct params p;
+    char number[UNIT_TEXT_SIZE];
+    params_init(&p);
+    if (params_set_json(&p, values, false, err) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < PARAM_COUNT; i++) {
+        if (all || p.set[i]) {
+            fprintf(out, "  %-26s %s\n", table[i].name, value_text(&p, i, number));
+        }
+    }
+    return 0;
+}
+
 void params_help(FILE *out) {
-    char range[256];
+    char range[256], number[UNIT_TEXT_SIZE];
+    struct params defaults;
+    params_init(&defaults);
+    fputs("Numbers may have a unit: ms, s, min, h; bytes as 64K, 128M, 1G (powers of 1024) or 500MB (of 1000); rates "
+          "also\n"
+          "as 100mbit or 1gbit; percent as 30%. A bare number is in the unit that is named behind the range.\n"
+          "\n"
+          "Parameters:\n",
+          out);
     for (size_t i = 0; i < PARAM_COUNT; i++) {
         const struct param_row *row = &table[i];
-        fprintf(out, "  %-19s %s (%s", row->name, row->help, range_text(row, range, sizeof(range)));
-        if (row->text != 0 || row->otherwise == AUTO) {
-            fprintf(out, "; default auto%s)\n", row->live ? "; live" : "");
-        } else if (row->words != NULL) {
-            fprintf(out, "; default %s%s)\n", row->words[row->otherwise], row->live ? "; live" : "");
-        } else {
-            fprintf(out, "; default %lld%s)\n", (long long)row->otherwise, row->live ? "; live" : "");
-        }
+        fprintf(out, "  %-26s %s (%s; default %s%s)\n", row->name, row->help, range_text(row, range, sizeof(range)),
+                value_text(&defaults, i, number), row->live ? "; live" : "");
     }
 }

@@ -75,11 +75,11 @@ struct params {
 
 void params_init(struct params *p);
 
-/* Sets from "NAME=VALUE" on the command line. Refuses with the range. */
+/* Sets from "NAME=VALUE" on the command line. Refuses with the unit, the range and an example. */
 int params_set(struct params *p, const char *assignment, struct error *err);
 
-/* Sets from a JSON object {name: value} as migrate-set-parameters has it. All or nothing. `live`: the migration runs,
- * so only what may change then. */
+/* Sets from a JSON object {name: value} as migrate-set-parameters has it; a string may have a unit. All or nothing.
+ * `live`: the migration runs, so only what may change then. */
 int params_set_json(struct params *p, json_t *object, bool live, struct error *err);
 
 /* What was set (`all`: every value), as a JSON object. A new reference. */
@@ -96,7 +96,10 @@ int params_adopt(struct params *p, json_t *agreed, struct error *err);
 /* Tightens limits in `p` to those that are set in `ceiling`: a live change does not lift the other side's limit. */
 void params_limit(struct params *p, const struct params *ceiling);
 
-/* One line a parameter, for --help. */
+/* Prints {name: value} as people would type it, with units: those that are in `values`, or with `all` every one. */
+int params_show(json_t *values, bool all, FILE *out, struct error *err);
+
+/* How units are written, and one line a parameter: the end of --help. */
 void params_help(FILE *out);
 
 #endif

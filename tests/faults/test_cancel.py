@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Somebody wants the migration to end: by signal or over --control, on either side, at every stage."""
 import json
+import re
 import signal
 import subprocess
 
@@ -178,8 +179,16 @@ def test_status_and_set(make_scene):
     shown = godwit("status", "--control", path)
     assert shown.returncode == 0
     assert json.loads(shown.stdout)["stage"] == "iterate"
+    done = godwit("set", "--control", path, "max-bandwidth=1gbit", "downtime-limit=2s", "max-cpu-throttle=30%")
+    assert done.returncode == 0 and [line.split() for line in done.stdout.splitlines()] == [
+        ["downtime-limit", "2s"], ["max-bandwidth", "1gbit/s"], ["max-cpu-throttle", "30%"]], done
     assert godwit("set", "--control", path, "max-bandwidth=300M", "downtime-limit=500").returncode == 0
-    for wrong, why in (("downtime-limit=-1", "0..2000000"), ("channels=2", "cannot be changed"),
+    people = godwit("status", "--control", path, "--text")
+    assert people.returncode == 0 and "(iterate)" in people.stdout, people
+    assert re.search(r"^  max-bandwidth +300M/s$", people.stdout, re.M), people.stdout
+    assert re.search(r"^  link-timeout +10s$", people.stdout, re.M), people.stdout
+    for wrong, why in (("downtime-limit=-1", "0..2000000 ms; for example 300, 300ms or 2s"),
+                       ("max-bandwidth=1gbps", "0 or more bytes/s; for example 1gbit"), ("channels=2", "cannot be changed"),
                        ("no-such=1", "no parameter")):
         refused = godwit("set", "--control", path, wrong)
         assert refused.returncode == 1 and why in refused.stderr, refused

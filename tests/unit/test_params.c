@@ -71,7 +71,25 @@ static void units(void **state) {
     takes("max-bandwidth=10G", PARAM_MAX_BANDWIDTH, INT64_C(10) << 30);
     takes("max-bandwidth=9223372036854775807", PARAM_MAX_BANDWIDTH, INT64_MAX);
     takes("max-bandwidth=8589934591G", PARAM_MAX_BANDWIDTH, INT64_C(8589934591) << 30);
-    takes("downtime-limit=1K", PARAM_DOWNTIME_LIMIT, 1024);
+    takes("max-bandwidth=1T", PARAM_MAX_BANDWIDTH, INT64_C(1) << 40);
+    takes("max-bandwidth=1gbit", PARAM_MAX_BANDWIDTH, 125000000);
+    takes("downtime-limit=300ms", PARAM_DOWNTIME_LIMIT, 300);
+    takes("downtime-limit=2s", PARAM_DOWNTIME_LIMIT, 2000);
+    takes("link-timeout=1min", PARAM_LINK_TIMEOUT, 60);
+    takes("xbzrle-cache-size=128M", PARAM_XBZRLE_CACHE_SIZE, 128 << 20);
+    takes("max-cpu-throttle=30%", PARAM_MAX_CPU_THROTTLE, 30);
+    takes("cpu-budget=200%", PARAM_CPU_BUDGET, 200);
+    refuses("downtime-limit=1K", "0..2000000 ms; for example 300, 300ms or 2s");
+    refuses("downtime-limit=2000001", "0..2000000 ms; for example 300, 300ms or 2s");
+    refuses("downtime-limit=2000.001s", "0..2000000 ms");
+    refuses("link-timeout=1999ms", "2..3600 s, and whole; for example 60, 60s or 5min");
+    takes("link-timeout=2000ms", PARAM_LINK_TIMEOUT, 2);
+    takes("link-timeout=1h", PARAM_LINK_TIMEOUT, 3600);
+    refuses("link-timeout=61min", "2..3600 s");
+    refuses("max-cpu-throttle=100%", "1..99 %; for example 30 or 30%");
+    refuses("max-cpu-throttle=0%", "1..99 %");
+    refuses("channels=4K", "must be 0..64");
+    refuses("pages-per-batch=1M", "1..1024 pages; for example 128");
     static const char *const wrong[] = {
         "max-bandwidth=8589934592G",
         "max-bandwidth=9223372036854775808",
@@ -84,7 +102,6 @@ static void units(void **state) {
         "max-bandwidth=",
         "max-bandwidth=K",
         "max-bandwidth=1k",
-        "max-bandwidth=1T",
         "max-bandwidth=1KK",
         "max-bandwidth=1.5",
         "max-bandwidth=0x10",
@@ -92,7 +109,7 @@ static void units(void **state) {
         "max-bandwidth=\t7",
     };
     for (size_t i = 0; i < COUNT(wrong); i++) {
-        refuses(wrong[i], "0 or more");
+        refuses(wrong[i], "0 or more bytes/s");
     }
 }
 
@@ -325,10 +342,35 @@ static void the_help_names_every_parameter(void **state) {
         assert_non_null(strstr(text, name));
     }
     assert_non_null(strstr(text, "(auto, none, lz4, zstd, deflate, qat; default auto; live)"));
-    assert_non_null(strstr(text, "(0 or more; default 0; live)"));
+    assert_non_null(strstr(text, "(0 or more bytes/s; default 0; live)"));
     assert_non_null(strstr(text, "(auto, 1..64; default auto)"));
+    assert_non_null(strstr(text, "(0..2000000 ms; default 300ms; live)"));
     json_decref(all);
     free(text);
+}
+
+/* As `godwit set` and `godwit status --text` have it. */
+static void what_people_are_shown(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    json_t *some = json("{\"max-bandwidth\": 125000000, \"downtime-limit\": 2000, \"autostart\": true, "
+                        "\"compression\": \"lz4\", \"cpu-budget\": \"auto\"}");
+    assert_ok(params_show(some, false, out, &err) == 0, &err);
+    fclose(out);
+    assert_non_null(strstr(text, "max-bandwidth              1gbit/s\n"));
+    assert_non_null(strstr(text, "downtime-limit             2s\n"));
+    assert_non_null(strstr(text, "autostart                  on\n"));
+    assert_non_null(strstr(text, "compression                lz4\n"));
+    assert_non_null(strstr(text, "cpu-budget                 auto\n"));
+    assert_null(strstr(text, "link-timeout"));
+    free(text);
+    json_decref(some);
+    json_t *wrong = json("{\"no-such\": 1}");
+    assert_refused(params_show(wrong, false, stderr, &err), &err, ERROR_USAGE, "no parameter");
+    json_decref(wrong);
 }
 
 int main(void) {
@@ -347,6 +389,7 @@ int main(void) {
         cmocka_unit_test(each_side_decides_its_own),
         cmocka_unit_test(a_bad_source_changes_nothing),
         cmocka_unit_test(the_help_names_every_parameter),
+        cmocka_unit_test(what_people_are_shown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
