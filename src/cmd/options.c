@@ -44,7 +44,7 @@ static int fail(const struct options *o, const struct error *err, int status) {
     return status;
 }
 
-enum { OPT_QMP = 256, OPT_PID, OPT_ADDRESS, OPT_SET, OPT_JSON, OPT_EVENTS, OPT_CONTROL };
+enum { OPT_QMP = 256, OPT_PID, OPT_ADDRESS, OPT_SET, OPT_JSON, OPT_EVENTS, OPT_CONTROL, OPT_WAIT };
 
 void options_help(FILE *out) {
     fputs("  --set NAME=VALUE  set a parameter (may be given many times; list below)\n"
@@ -71,6 +71,19 @@ int parse_pid(const char *text, pid_t *pid, struct error *err) {
     return 0;
 }
 
+#define WAIT_MOST 86400
+
+static int parse_wait(struct options *o, const char *text, struct error *err) {
+    if (!o->takes_wait) {
+        return error_set(err, ERROR_USAGE, "'godwit %s' has no --wait", o->command);
+    }
+    if (unit_parse(UNIT_S, text, &o->wait) != UNIT_READ || o->wait > WAIT_MOST) {
+        return error_set(err, ERROR_USAGE, "--wait %s: not a time from 0 to %d s; for example %s", text, WAIT_MOST,
+                         unit_examples(UNIT_S));
+    }
+    return 0;
+}
+
 static int take_option(struct options *o, int option, struct error *err) {
     switch (option) {
     case OPT_QMP:
@@ -83,6 +96,8 @@ static int take_option(struct options *o, int option, struct error *err) {
         return address_parse(optarg, &o->address, err);
     case OPT_SET:
         return params_set(&o->params, optarg, err);
+    case OPT_WAIT:
+        return parse_wait(o, optarg, err);
     case OPT_JSON:
         o->json = true;
         return 0;
@@ -127,6 +142,7 @@ static enum parsed parse(struct options *o, int argc, char **argv, void (*help)(
         { "json", no_argument, NULL, OPT_JSON },
         { "events", required_argument, NULL, OPT_EVENTS },
         { "control", required_argument, NULL, OPT_CONTROL },
+        { "wait", required_argument, NULL, OPT_WAIT },
         { "verbose", no_argument, NULL, 'v' },
         { "quiet", no_argument, NULL, 'q' },
         { "help", no_argument, NULL, 'h' },

@@ -19,7 +19,8 @@ struct options {
     const char *qmp_path;
     pid_t pid; /* 0: whoever serves the monitor */
     struct address address;
-    bool has_address;
+    bool has_address, takes_wait;
+    int64_t wait; /* s, by --wait; the command fills in its default */
     struct params params;
     const char *events_path, *control_path;
     bool json, quiet;

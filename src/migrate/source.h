@@ -36,6 +36,7 @@
 struct source_config {
     struct vmm *vmm; /* opened, not yet inspected; not owned */
     struct address to;
+    int64_t wait; /* ns for which a receiver that does not listen yet is waited for */
     struct params params;
     const char *events_path, *control_path; /* NULL: none */
     bool progress;                          /* a progress line on stderr */

@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "wire/connect.h"
 
 #include <poll.h>
 #include <string.h>
@@ -27,11 +28,38 @@ static int await_answer(struct source *s, struct conn *c, struct error *err) {
     return 0;
 }
 
+/* Whatever else the source hears counts while it connects too. */
+static int wait_connecting(void *opaque, int fd, int64_t timeout_ns, struct error *err) {
+    return source_poll(opaque, fd, timeout_ns, err);
+}
+
+/* The receiver may be about to start. */
+static void say_waiting(void *opaque, const struct error *why) {
+    struct source *s = opaque;
+    log_warning("%s; trying again for up to %.0f s", why->desc, (double)s->config->wait / 1e9);
+    events_emit(&s->events, "waiting", json_pack("{s:s}", "why", why->desc));
+}
+
+/* The first connection goes where the user says, and may have to wait for the receiver. All others go to the very host
+ * that answered it: a name may have many addresses, and other hosts behind them. */
+static int connect_receiver(struct source *s, struct error *err) {
+    struct connect_how how = {
+        .timeout = CONNECT_TIMEOUT, .wait = wait_connecting, .waiting = say_waiting, .opaque = s
+    };
+    struct address to = s->config->to;
+    if (s->link == NULL) {
+        how.retry_until = clock_now() + s->config->wait;
+    } else if (connect_peer(link_conn(s->link)->fd, &s->config->to, &to, err) < 0) {
+        return -1;
+    }
+    return connect_to(&to, &how, err);
+}
+
 /* One connection of this migration: connected, greeted, under the link's watch. */
 static int open_connection(struct source *s, struct conn *c, const char *name, enum hello_role role, unsigned channel,
                            struct error *err) {
     int64_t timeout = source_param(s, PARAM_LINK_TIMEOUT) * CLOCK_S;
-    int fd = address_connect(&s->config->to, CONNECT_TIMEOUT, err);
+    int fd = connect_receiver(s, err);
     if (fd < 0) {
         return -1;
     }

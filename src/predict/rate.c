@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "wire/conn.h"
+#include "wire/connect.h"
 #include "wire/hello.h"
 
 #include <errno.h>
@@ -87,7 +88,8 @@ static int talk(struct conn *c, int signal_fd, struct rate *rate, struct error *
 
 int rate_measure(const struct address *to, int signal_fd, struct rate *rate, struct error *err) {
     struct conn c;
-    int fd = address_connect(to, CONNECT_TIMEOUT, err);
+    struct connect_how how = { .timeout = CONNECT_TIMEOUT, .wait = connect_wait_for_signal, .opaque = &signal_fd };
+    int fd = connect_to(to, &how, err);
     if (fd < 0) {
         return -1;
     }

@@ -63,8 +63,8 @@ static struct sockaddr_un unix_name(const struct address *a) {
     return name;
 }
 
-static struct addrinfo *resolve(const struct address *a, bool listen, struct error *err) {
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = listen ? AI_PASSIVE : 0 };
+static struct addrinfo *resolve(const struct address *a, struct error *err) {
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE };
     struct addrinfo *list = NULL;
     int rc = getaddrinfo(a->host, a->port, &hints, &list);
     if (rc != 0) {
@@ -77,66 +77,6 @@ static struct addrinfo *resolve(const struct address *a, bool listen, struct err
 static void set_nodelay(int fd) {
     int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* fails on a unix socket, where it is not needed */
-}
-
-static int set_blocking(int fd, bool blocking) {
-    int flags = fcntl(fd, F_GETFL);
-    return fcntl(fd, F_SETFL, blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
-}
-
-/* 0 when connected, else -1 with errno. */
-static int connect_within(int fd, const struct sockaddr *name, socklen_t length, int64_t timeout_ns) {
-    if (connect(fd, name, length) == 0) {
-        return 0;
-    }
-    if (errno != EINPROGRESS) {
-        return -1;
-    }
-    struct pollfd p = { .fd = fd, .events = POLLOUT };
-    int n = poll(&p, 1, (int)(timeout_ns / CLOCK_MS));
-    if (n <= 0) {
-        errno = n == 0 ? ETIMEDOUT : errno;
-        return -1;
-    }
-    int failure = 0;
-    socklen_t size = sizeof(failure);
-    getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &size);
-    errno = failure;
-    return failure == 0 ? 0 : -1;
-}
-
-static int try_connect(int family, const struct sockaddr *name, socklen_t length, int64_t timeout_ns) {
-    CLEANUP_CLOSE int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || connect_within(fd, name, length, timeout_ns) < 0) {
-        return -1;
-    }
-    set_nodelay(fd);
-    set_blocking(fd, true);
-    return take_fd(&fd);
-}
-
-int address_connect(const struct address *a, int64_t timeout_ns, struct error *err) {
-    int fd = -1;
-    if (a->kind == ADDRESS_UNIX) {
-        struct sockaddr_un name = unix_name(a);
-        fd = try_connect(AF_UNIX, (const struct sockaddr *)&name, sizeof(name), timeout_ns);
-    } else {
-        struct addrinfo *list = resolve(a, false, err);
-        if (list == NULL) {
-            return -1;
-        }
-        for (struct addrinfo *i = list; i != NULL && fd < 0; i = i->ai_next) {
-            fd = try_connect(i->ai_family, i->ai_addr, i->ai_addrlen, timeout_ns);
-        }
-        int saved = errno;
-        freeaddrinfo(list);
-        errno = saved;
-    }
-    if (fd < 0) {
-        return error_errno(err, ERROR_LINK, "cannot connect to %s%s%s (is 'godwit receive' running there?)", a->host,
-                           a->port[0] ? " port " : "", a->port);
-    }
-    return fd;
 }
 
 /* A socket file that nobody listens on any more is in the way of ours; one that answers belongs to somebody. */
@@ -180,7 +120,7 @@ int address_listen(const struct address *a, struct error *err) {
         struct sockaddr_un name = unix_name(a);
         fd = try_listen(AF_UNIX, (const struct sockaddr *)&name, sizeof(name));
     } else {
-        struct addrinfo *list = resolve(a, true, err);
+        struct addrinfo *list = resolve(a, err);
         if (list == NULL) {
             return -1;
         }

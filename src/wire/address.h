@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where the other godwit is: `tcp:HOST:PORT` (`tcp:[::1]:4914` for IPv6) or `unix:PATH`. */
+/* Where a godwit listens: `tcp:HOST:PORT` (`tcp:[::1]:4914` for IPv6) or `unix:PATH`. */
 #ifndef GODWIT_WIRE_ADDRESS_H
 #define GODWIT_WIRE_ADDRESS_H
 
@@ -15,9 +15,6 @@ struct address {
 };
 
 int address_parse(const char *text, struct address *a, struct error *err);
-
-/* Connects within `timeout_ns`; returns a blocking descriptor with Nagle off, or -1. */
-int address_connect(const struct address *a, int64_t timeout_ns, struct error *err);
 
 /* Listens; returns a non-blocking descriptor. A stale socket file of a unix address is replaced, a live one is not. */
 int address_listen(const struct address *a, struct error *err);

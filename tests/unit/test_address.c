@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "support.h"
-#include "wire/address.h"
+#include "wire/connect.h"
 
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -76,6 +76,11 @@ static void lengths(void **state) {
     assert_refused(address_parse(long_text("unix:", 108, ""), &a, &err), &err, ERROR_USAGE, "107 bytes");
 }
 
+static int connect_within(const struct address *a, int64_t timeout_ns, struct error *err) {
+    struct connect_how how = { .timeout = timeout_ns };
+    return connect_to(a, &how, err);
+}
+
 static int accept_one(int listener, char *peer, size_t size) {
     struct pollfd p = { .fd = listener, .events = POLLIN };
     assert_int_equal(poll(&p, 1, 40000), 1);
@@ -96,7 +101,7 @@ static void talk(int listener, const struct address *to, const char *peer_has) {
     struct error err = { 0 };
     char peer[160];
     assert_int_equal(address_accept(listener, peer, sizeof(peer)), -1); /* nobody there: it does not wait */
-    int client = address_connect(to, 10 * CLOCK_S, &err);
+    int client = connect_within(to, 10 * CLOCK_S, &err);
     assert_ok(client >= 0, &err);
     int server = accept_one(listener, peer, sizeof(peer));
     assert_true(server >= 0);
@@ -136,7 +141,7 @@ static void tcp(void **state) {
     talk(listener, &a, "127.0.0.1 port ");
     close(listener);
     struct error err = { 0 };
-    assert_refused(address_connect(&a, CLOCK_S, &err), &err, ERROR_LINK, "is 'godwit receive' running there?");
+    assert_refused(connect_within(&a, CLOCK_S, &err), &err, ERROR_LINK, "is 'godwit receive' running there?");
 }
 
 static void tcp6(void **state) {
@@ -155,7 +160,7 @@ static void tcp_connections_do_not_wait_for_more(void **state) {
     struct address a;
     struct error err = { 0 };
     int listener = listen_tcp("127.0.0.1", &a);
-    int client = address_connect(&a, 10 * CLOCK_S, &err), nodelay = 0;
+    int client = connect_within(&a, 10 * CLOCK_S, &err), nodelay = 0;
     assert_ok(client >= 0, &err);
     socklen_t size = sizeof(nodelay);
     assert_int_equal(getsockopt(client, IPPROTO_TCP, TCP_NODELAY, &nodelay, &size), 0);
@@ -209,7 +214,7 @@ static void a_busy_socket_is_not_replaced(void **state) {
     int listener = address_listen(&a, &err), clients[8], n = 0;
     assert_ok(listener >= 0, &err);
     assert_int_equal(listen(listener, 0), 0);
-    while (n < 8 && (clients[n] = address_connect(&a, CLOCK_S, &err)) >= 0) {
+    while (n < 8 && (clients[n] = connect_within(&a, CLOCK_S, &err)) >= 0) {
         n++;
     }
     assert_in_range(n, 1, 7);
@@ -236,11 +241,11 @@ static void other_files_are_never_removed(void **state) {
 static void what_cannot_be_reached(void **state) {
     struct address a = unix_address(state, "nobody");
     struct error err = { 0 };
-    assert_refused(address_connect(&a, CLOCK_S, &err), &err, ERROR_LINK, "nobody");
+    assert_refused(connect_within(&a, CLOCK_S, &err), &err, ERROR_LINK, "nobody");
     snprintf(a.host, sizeof(a.host), "%s/no/such/folder", (const char *)*state);
     assert_refused(address_listen(&a, &err), &err, ERROR_SYSTEM, "No such file");
     a = (struct address){ .kind = ADDRESS_TCP, .host = "127.0.0.1", .port = "no-such-service" };
-    assert_refused(address_connect(&a, CLOCK_S, &err), &err, ERROR_LINK, "cannot resolve");
+    assert_refused(connect_within(&a, CLOCK_S, &err), &err, ERROR_LINK, "cannot resolve");
     assert_refused(address_listen(&a, &err), &err, ERROR_LINK, "cannot resolve");
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "migrate/control.h"
 #include "support.h"
-#include "wire/address.h"
+#include "wire/connect.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -62,7 +62,7 @@ static void open_control(void **state) {
 
 static int connect_client(void) {
     struct error err = { 0 };
-    int fd = address_connect(&where, 10 * CLOCK_S, &err);
+    int fd = connect_to(&where, &(struct connect_how){ .timeout = 10 * CLOCK_S }, &err);
     assert_ok(fd >= 0, &err);
     return fd;
 }
