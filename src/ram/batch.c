@@ -76,9 +76,12 @@ static void fill_digest(struct frame *f, struct page_digest d) {
 }
 
 static struct frame frame_of(const struct batch *b, enum frame_kind kind, const struct batch_part *part) {
-    return (struct frame){
-        .kind = (uint8_t)kind, .block = b->block, .pass = b->pass, .runs = part->runs, .pages = part->pages
-    };
+    return (struct frame){ .kind = (uint8_t)kind,
+                           .thing = FRAME_RAM,
+                           .index = b->block,
+                           .pass = b->pass,
+                           .runs = part->runs,
+                           .pages = part->pages };
 }
 
 /* Puts a frame behind what the array has; returns the new count. */

@@ -66,7 +66,7 @@ static void mark_rejected(struct placer *p, struct ram_block *b, uint64_t page, 
 }
 
 static void mark_all(struct placer *p, const struct frame *f, bool rejected) {
-    struct ram_block *b = &p->ram->blocks[f->block];
+    struct ram_block *b = &p->ram->blocks[f->index];
     for (uint32_t i = 0; i < f->runs; i++) {
         for (uint64_t page = p->runs[i].first; page < p->runs[i].first + p->runs[i].count; page++) {
             mark_rejected(p, b, page, rejected);
@@ -75,7 +75,7 @@ static void mark_all(struct placer *p, const struct frame *f, bool rejected) {
 }
 
 static bool any_rejected(const struct placer *p, const struct frame *f) {
-    const uint64_t *map = p->ram->blocks[f->block].rejected;
+    const uint64_t *map = p->ram->blocks[f->index].rejected;
     for (uint32_t i = 0; atomic_load(p->rejected) > 0 && i < f->runs; i++) {
         for (uint64_t page = p->runs[i].first; page < p->runs[i].first + p->runs[i].count; page++) {
             if (__atomic_load_n(&map[page / 64], __ATOMIC_RELAXED) >> (page % 64) & 1) {
@@ -95,7 +95,7 @@ static int reject(struct placer *p, const struct frame *f) {
 
 static int place_zeros(struct placer *p, const struct frame *f, struct error *err) {
     for (uint32_t i = 0; i < f->runs; i++) {
-        if (ram_place_zero(&p->ram->blocks[f->block], p->runs[i].first, p->runs[i].count, err) < 0) {
+        if (ram_place_zero(&p->ram->blocks[f->index], p->runs[i].first, p->runs[i].count, err) < 0) {
             return -1;
         }
     }
@@ -112,7 +112,7 @@ static bool digest_is_right(struct placer *p, const struct frame *f, const uint8
 
 static int place_runs(struct placer *p, const struct frame *f, const uint8_t *pages, struct error *err) {
     for (uint32_t i = 0; i < f->runs; i++) {
-        if (ram_place(&p->ram->blocks[f->block], p->runs[i].first, p->runs[i].count, pages, err) < 0) {
+        if (ram_place(&p->ram->blocks[f->index], p->runs[i].first, p->runs[i].count, pages, err) < 0) {
             return -1;
         }
         pages += (size_t)p->runs[i].count * RAM_PAGE_SIZE;
@@ -194,7 +194,7 @@ static int place_pages(struct placer *p, const struct frame *f, struct error *er
 
 /* The version before is in guest memory: nobody writes there but this migration, in the order of its passes. */
 static int place_changes(struct placer *p, const struct frame *f, struct error *err) {
-    struct ram_block *b = &p->ram->blocks[f->block];
+    struct ram_block *b = &p->ram->blocks[f->index];
     const uint8_t *in = p->payload, *end = p->payload + f->payload;
     uint8_t *page = p->pages;
     if (any_rejected(p, f)) {

@@ -93,7 +93,7 @@ static void note_rejection(struct ram_receive *r, const struct receive_thread *t
         error_set(&r->failure, ERROR_SYSTEM, "no memory to reject a batch");
         return;
     }
-    *n = (struct ram_rejection){ .block = f->block, .device = f->device, .runs = f->runs };
+    *n = (struct ram_rejection){ .block = f->index, .device = f->device, .runs = f->runs };
     memcpy(n->run, t->placer.runs, size);
     *r->rejections_end = n;
     r->rejections_end = &n->next;
@@ -275,8 +275,9 @@ static int start_threads(struct ram_receive *r, struct ram *ram, struct error *e
 
 static int init(struct ram_receive *r, struct ram *ram, const struct ram_receive_config *config, struct error *err) {
     r->config = *config;
-    r->bounds = (struct frame_bounds){ ram->count, ram->block_pages, config->pages_per_batch,
-                                       config->pages_per_batch * RAM_PAGE_SIZE };
+    r->bounds = (struct frame_bounds){ .space[FRAME_RAM] = { ram->count, ram->block_pages },
+                                       .max_pages = config->pages_per_batch,
+                                       .max_payload = config->pages_per_batch * RAM_PAGE_SIZE };
     r->devices.accel = config->accel;
     r->rejections_end = &r->rejections;
     r->thread_count = config->channels + config->decode_threads;

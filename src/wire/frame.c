@@ -5,9 +5,10 @@
 
 #include <xxhash.h>
 
-/* Layout: magic 4, kind 1, codec 1, block 2, pass 4, runs 4, pages 4, payload 4, digest 16, device 1, reserved 7,
- * check 8. */
-#define FRAME_MAGIC 0x32465747u /* "GWF2" */
+/* Layout: magic 4, kind 1, codec 1, index 2, pass 4, runs 4, pages 4, payload 4, digest 16, device 1, thing 1,
+ * reserved 6, check 8. */
+#define FRAME_MAGIC 0x33465747u /* "GWF3" */
+#define RESERVED_AT 42
 #define CHECK_AT 48
 #define RUN_COUNT_BITS 24
 
@@ -21,7 +22,7 @@ size_t frame_encode(const struct frame *f, const struct frame_run *runs, uint8_t
     put_u32(out, FRAME_MAGIC);
     out[4] = f->kind;
     out[5] = f->codec;
-    put_u16(out + 6, f->block);
+    put_u16(out + 6, f->index);
     put_u32(out + 8, f->pass);
     put_u32(out + 12, f->runs);
     put_u32(out + 16, f->pages);
@@ -29,6 +30,7 @@ size_t frame_encode(const struct frame *f, const struct frame_run *runs, uint8_t
     put_u64(out + 24, f->digest[0]);
     put_u64(out + 32, f->digest[1]);
     out[40] = f->device;
+    out[41] = f->thing;
     for (uint32_t i = 0; i < f->runs; i++) {
         put_u64(out + FRAME_HEADER_SIZE + i * FRAME_RUN_SIZE, runs[i].first << RUN_COUNT_BITS | runs[i].count);
     }
@@ -54,6 +56,24 @@ static int check_pages_frame(const struct frame *f, const struct frame_bounds *b
     return bounded(err, "pages", f->pages, b->max_pages) | bounded(err, "a payload of", f->payload, b->max_payload);
 }
 
+/* One of those that this migration has. */
+static int check_thing(const struct frame *f, const struct frame_bounds *b, struct error *err) {
+    if (f->thing == FRAME_OF_ALL || f->thing >= FRAME_THINGS || b->space[f->thing].count == 0) {
+        return refuse(err, "the kind of thing", f->thing);
+    }
+    return f->index < b->space[f->thing].count ? 0 : refuse(err, "the RAM block", f->index);
+}
+
+/* So that a later version may give them a meaning that nobody overlooks. */
+static int check_reserved(const uint8_t *in, struct error *err) {
+    for (unsigned i = RESERVED_AT; i < CHECK_AT; i++) {
+        if (in[i] != 0) {
+            return refuse(err, "a reserved byte of", in[i]);
+        }
+    }
+    return 0;
+}
+
 int frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], const struct frame_bounds *b, struct frame *f,
                         struct error *err) {
     if (get_u32(in) != FRAME_MAGIC) {
@@ -62,19 +82,24 @@ int frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], const struct frame_
     *f = (struct frame){
         .kind = in[4],
         .codec = in[5],
-        .block = get_u16(in + 6),
+        .index = get_u16(in + 6),
         .pass = get_u32(in + 8),
         .runs = get_u32(in + 12),
         .pages = get_u32(in + 16),
         .payload = get_u32(in + 20),
         .digest = { get_u64(in + 24), get_u64(in + 32) },
         .device = in[40],
+        .thing = in[41],
     };
-    if (f->kind == FRAME_PASS_END) {
-        return bounded(err, "runs", f->runs, 0) | bounded(err, "a payload of", f->payload, 0);
+    if (check_reserved(in, err) < 0) {
+        return -1;
     }
-    if (f->block >= b->blocks) {
-        return refuse(err, "the RAM block", f->block);
+    if (f->kind == FRAME_PASS_END) {
+        return bounded(err, "the kind of thing", f->thing, FRAME_OF_ALL) | bounded(err, "the index", f->index, 0) |
+               bounded(err, "runs", f->runs, 0) | bounded(err, "a payload of", f->payload, 0);
+    }
+    if (check_thing(f, b, err) < 0) {
+        return -1;
     }
     if (bounded(err, "runs", f->runs, FRAME_MAX_PAGES) < 0) {
         return -1;
@@ -101,13 +126,13 @@ int frame_decode_runs(const uint8_t *in, const struct frame_bounds *b, const str
     if (verify_check(in, size, err) < 0) {
         return -1;
     }
-    uint64_t next = 0, total = 0;
+    uint64_t next = 0, total = 0, pages = f->runs > 0 ? b->space[f->thing].pages[f->index] : 0;
     for (uint32_t i = 0; i < f->runs; i++) {
         uint64_t packed = get_u64(in + FRAME_HEADER_SIZE + i * FRAME_RUN_SIZE);
         runs[i].first = packed >> RUN_COUNT_BITS;
         runs[i].count = packed & ((1u << RUN_COUNT_BITS) - 1);
         uint64_t end = runs[i].first + runs[i].count;
-        if (runs[i].count == 0 || runs[i].first < next || end > b->block_pages[f->block]) {
+        if (runs[i].count == 0 || runs[i].first < next || end > pages) {
             return refuse(err, "the page", runs[i].first);
         }
         next = end;

@@ -2,10 +2,13 @@
 /*
  * What travels on a channel: frames. A frame is a header, `runs` page runs, and `payload` bytes.
  *
- *   PAGES     pages of one RAM block, not zero, one unit for the codec
- *   DELTA     pages of one RAM block, each as the change from the version that was sent last (codec/delta.h)
+ *   PAGES     pages of one thing, not zero, one unit for the codec
+ *   DELTA     pages of one thing, each as the change from the version that was sent last (codec/delta.h)
  *   ZERO      pages that are zero now and were not when they were last sent
  *   PASS_END  this channel has sent all that it will send of a pass; `pages` counts what it sent (mod 2^32)
+ *
+ * A thing is what pages belong to: a block of guest RAM; others (a disk) have numbers of their own when they come. A
+ * receiver allows those that its migration has and no others.
  *
  * Two digests: `check` covers the header and the runs (where pages go), `digest` the pages as they were before any
  * codec and as they shall be in place (what goes there; ram/digest.h). Nothing is placed before both agree. Every
@@ -27,7 +30,13 @@
 
 enum frame_kind { FRAME_PAGES = 1, FRAME_ZERO = 2, FRAME_PASS_END = 3, FRAME_DELTA = 4 };
 
-/* Pages [first, first + count) of the block, in units of 4 KiB. On the wire: first in the upper 40 bits, count in the
+enum frame_thing {
+    FRAME_OF_ALL = 0, /* PASS_END, and nothing else */
+    FRAME_RAM = 1,    /* a block of guest RAM */
+    FRAME_THINGS = 2, /* one more than the last */
+};
+
+/* Pages [first, first + count) of the thing, in units of 4 KiB. On the wire: first in the upper 40 bits, count in the
  * lower 24. */
 struct frame_run {
     uint64_t first;
@@ -37,8 +46,9 @@ struct frame_run {
 struct frame {
     uint8_t kind;
     uint8_t codec;
-    uint16_t block;
-    uint32_t pass; /* from 1 */
+    uint8_t thing;  /* enum frame_thing */
+    uint16_t index; /* which of its kind; 0 in a PASS_END */
+    uint32_t pass;  /* from 1 */
     uint32_t runs;
     uint32_t pages;     /* sum over the runs */
     uint32_t payload;   /* bytes behind the runs */
@@ -48,10 +58,12 @@ struct frame {
 
 /* What a receiver allows. */
 struct frame_bounds {
-    uint16_t blocks;
-    const uint64_t *block_pages; /* pages of each block */
-    uint32_t max_pages;          /* in one PAGES or DELTA frame */
-    uint32_t max_payload;        /* bytes */
+    struct frame_space {
+        uint16_t count;        /* 0: this migration has no such things */
+        const uint64_t *pages; /* of each of them */
+    } space[FRAME_THINGS];     /* by enum frame_thing */
+    uint32_t max_pages;        /* in one PAGES or DELTA frame */
+    uint32_t max_payload;      /* bytes */
 };
 
 /* Writes header and runs to `out` (FRAME_HEADER_SIZE + runs * FRAME_RUN_SIZE bytes) and returns that size. */
@@ -62,7 +74,7 @@ size_t frame_encode(const struct frame *f, const struct frame_run *runs, uint8_t
 int frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], const struct frame_bounds *b, struct frame *f,
                         struct error *err);
 
-/* Second half: `in` is the header and the runs together. Runs must ascend, lie in the block and add up to f->pages. */
+/* Second half: `in` is the header and the runs together. Runs must ascend, lie in the thing and add up to f->pages. */
 int frame_decode_runs(const uint8_t *in, const struct frame_bounds *b, const struct frame *f, struct frame_run *runs,
                       struct error *err);
 

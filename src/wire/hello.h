@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#define PROTOCOL_VERSION 2
+#define PROTOCOL_VERSION 3
 #define HELLO_SIZE 40
 #define WELCOME_SIZE 32
 #define SESSION_SIZE 16

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from gwtest import places
+from gwtest import places, wire
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PAGES = {"send": "godwit-send", "receive": "godwit-receive", "probe": "godwit-probe", "predict": "godwit-predict", "bench": "godwit-bench",
@@ -88,3 +88,11 @@ def test_faults_are_written_down():
                 used |= set(re.findall(r'fault_(?:planned|value|value_at)\(\s*"([a-z-]+)"', text_of(folder, name)))
     written = set(re.findall(r"`([a-z-]+)`", text_of("docs", "faults.md")))
     assert used and used <= written
+
+
+def test_fuzz_seeds_speak_this_protocol():
+    """Seeds of an older one are thrown away at their first bytes, and fuzz nothing."""
+    seeds = os.path.join(ROOT, "tests", "fuzz", "corpus", "frame")
+    for name in os.listdir(seeds):
+        with open(os.path.join(seeds, name), "rb") as file:
+            assert file.read(4) == wire.FRAME_MAGIC, name

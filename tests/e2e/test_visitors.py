@@ -10,13 +10,13 @@ import time
 
 import pytest
 
-from gwtest import engine as gw, oracle
+from gwtest import engine as gw, oracle, wire
 from gwtest.qemu import MIB
 
 MAGIC = b"\x89godwi\r\n"
 
 
-def hello(version=2, role=1, channel=0, session=bytes(16)):
+def hello(version=wire.VERSION, role=1, channel=0, session=bytes(16)):
     return struct.pack("<8sHBxHxx16s8x", MAGIC, version, role, channel, session)
 
 
@@ -49,7 +49,7 @@ VISITORS = {
     "http": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", None, "HTTP"),
     "garbage": (bytes(range(200, 256)), None, "not a godwit"),
     "one wrong byte": (MAGIC[:7] + b"x" + bytes(40), None, "not a godwit"),
-    "another version": (hello(version=3), 1, "protocol 3"),
+    "another version": (hello(version=2), 1, "protocol 2"),
     "version 0": (hello(version=0), 1, "protocol 0"),
     "a channel of no migration": (hello(role=2), 3, "does not belong"),
     "a device of no migration": (hello(role=3), 3, "does not belong"),

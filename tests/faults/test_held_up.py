@@ -4,15 +4,14 @@ to the guest meanwhile is what counts."""
 import os
 import signal
 import socket
-import struct
 import subprocess
 
 import pytest
 
-from gwtest import engine as gw, oracle, places
+from gwtest import engine as gw, oracle, places, wire
 from scene import PATIENCE
 
-HELLO = struct.pack("<8sHBxHxx16s8x", b"\x89godwi\r\n", 2, 1, 0, bytes(16))
+HELLO = wire.hello()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTSTP, signal.SIGTTOU, signal.SIGTTIN])

@@ -5,22 +5,24 @@
 #include "wire/frame.h"
 
 static const uint64_t block_pages[] = { 1000, UINT64_C(1) << 24, UINT64_C(1) << 40 };
-static const struct frame_bounds bounds = { 3, block_pages, 128, 128 * FRAME_PAGE_SIZE };
+static const struct frame_bounds bounds = { .space[FRAME_RAM] = { 3, block_pages },
+                                            .max_pages = 128,
+                                            .max_payload = 128 * FRAME_PAGE_SIZE };
 
 static void check_accepted(const struct frame *f, const struct frame_run *runs) {
     uint64_t next = 0, total = 0;
     for (uint32_t i = 0; i < f->runs; i++) {
         MUST(runs[i].count > 0 && runs[i].first >= next);
         next = runs[i].first + runs[i].count;
-        MUST(next <= block_pages[f->block]);
+        MUST(next <= block_pages[f->index]);
         total += runs[i].count;
     }
     if (f->kind == FRAME_PASS_END) {
-        MUST(f->runs == 0 && f->payload == 0);
+        MUST(f->runs == 0 && f->payload == 0 && f->thing == FRAME_OF_ALL && f->index == 0);
         return;
     }
-    MUST(total == f->pages && f->runs > 0 && f->block < bounds.blocks);
-    if (f->kind == FRAME_PAGES) {
+    MUST(total == f->pages && f->runs > 0 && f->thing == FRAME_RAM && f->index < 3);
+    if (f->kind == FRAME_PAGES || f->kind == FRAME_DELTA) {
         MUST(f->pages <= bounds.max_pages && f->payload > 0 && f->payload <= bounds.max_payload);
     } else {
         MUST(f->kind == FRAME_ZERO && f->payload == 0);
@@ -60,7 +62,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     MUST(frame_encode(&f, packed, again) == need);
     MUST(frame_decode_header(again, &bounds, &g, &err) == 0);
-    MUST(g.kind == f.kind && g.runs == f.runs && g.pages == f.pages && g.payload == f.payload && g.pass == f.pass);
+    MUST(g.kind == f.kind && g.thing == f.thing && g.index == f.index && g.runs == f.runs && g.pages == f.pages &&
+         g.payload == f.payload && g.pass == f.pass);
     if (decode_runs(again, need, &g, runs) == 0) {
         for (uint32_t i = 0; i < f.runs; i++) {
             MUST(runs[i].first == packed[i].first && runs[i].count == packed[i].count);

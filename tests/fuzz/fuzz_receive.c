@@ -124,7 +124,7 @@ struct model {
 static bool runs_fit(const struct frame *f, const struct frame_run *runs) {
     uint64_t pages = 0;
     for (uint32_t i = 0; i < f->runs; i++) {
-        if (runs[i].first + runs[i].count > block_pages[f->block]) {
+        if (runs[i].first + runs[i].count > block_pages[f->index]) {
             return false;
         }
         pages += runs[i].count;
@@ -138,7 +138,7 @@ static int patch(const struct model *m, const struct frame *f, const struct fram
     const uint8_t *at = payload, *end = payload + size;
     for (uint32_t i = 0; i < f->runs; i++) {
         for (uint32_t k = 0; k < runs[i].count; k++, raw += FRAME_PAGE_SIZE) {
-            memcpy(raw, m->pages[f->block] + (runs[i].first + k) * FRAME_PAGE_SIZE, FRAME_PAGE_SIZE);
+            memcpy(raw, m->pages[f->index] + (runs[i].first + k) * FRAME_PAGE_SIZE, FRAME_PAGE_SIZE);
             if (delta_decode(&at, end, raw, FRAME_PAGE_SIZE) < 0) {
                 return -1;
             }
@@ -150,7 +150,7 @@ static int patch(const struct model *m, const struct frame *f, const struct fram
 static bool is_rejected(const struct model *m, const struct frame *f, const struct frame_run *runs) {
     for (uint32_t i = 0; i < f->runs; i++) {
         for (uint32_t k = 0; k < runs[i].count; k++) {
-            if (m->rejected[f->block][runs[i].first + k]) {
+            if (m->rejected[f->index][runs[i].first + k]) {
                 return true;
             }
         }
@@ -161,7 +161,7 @@ static bool is_rejected(const struct model *m, const struct frame *f, const stru
 static void mark(struct model *m, const struct frame *f, const struct frame_run *runs, bool rejected) {
     for (uint32_t i = 0; i < f->runs; i++) {
         for (uint32_t k = 0; k < runs[i].count; k++) {
-            m->rejected[f->block][runs[i].first + k] = rejected;
+            m->rejected[f->index][runs[i].first + k] = rejected;
         }
     }
 }
@@ -175,7 +175,7 @@ static bool has_its_digest(const struct frame *f, const uint8_t *raw) {
 static void put(struct model *m, const struct frame *f, const struct frame_run *runs, const uint8_t *raw) {
     for (uint32_t i = 0; i < f->runs; i++) {
         size_t n = (size_t)runs[i].count * FRAME_PAGE_SIZE;
-        memcpy(m->pages[f->block] + runs[i].first * FRAME_PAGE_SIZE, raw, n);
+        memcpy(m->pages[f->index] + runs[i].first * FRAME_PAGE_SIZE, raw, n);
         raw += n;
     }
 }
@@ -251,13 +251,15 @@ static size_t model_frame(struct model *m, const struct frame_bounds *bounds, co
     }
     mark(m, &f, runs, false);
     for (uint32_t i = 0; i < f.runs; i++) {
-        memset(m->pages[f.block] + runs[i].first * FRAME_PAGE_SIZE, 0, (size_t)runs[i].count * FRAME_PAGE_SIZE);
+        memset(m->pages[f.index] + runs[i].first * FRAME_PAGE_SIZE, 0, (size_t)runs[i].count * FRAME_PAGE_SIZE);
     }
     return head;
 }
 
 static void run_model(struct model *m, const struct stream *s) {
-    const struct frame_bounds bounds = { BLOCKS, block_pages, BATCH, BATCH * FRAME_PAGE_SIZE };
+    const struct frame_bounds bounds = { .space[FRAME_RAM] = { BLOCKS, block_pages },
+                                         .max_pages = BATCH,
+                                         .max_payload = BATCH * FRAME_PAGE_SIZE };
     memset(m, 0, sizeof(*m));
     size_t at = 0, n;
     while ((n = model_frame(m, &bounds, s->data + at, s->size - at)) > 0) {
@@ -276,7 +278,7 @@ static size_t make_changes(const struct stream *s, struct input *in, struct fram
     in->data += n;
     in->size -= n;
     run_model(&m, s);
-    if (f->block < BLOCKS && runs_fit(f, runs) && patch(&m, f, runs, payload, n, raw) == 0) {
+    if (f->index < BLOCKS && runs_fit(f, runs) && patch(&m, f, runs, payload, n, raw) == 0) {
         set_digest(f, raw, (size_t)f->pages * FRAME_PAGE_SIZE);
     }
     return n;
@@ -286,7 +288,14 @@ static void append_frame(struct stream *s, struct input *in, unsigned item) {
     static uint8_t payload[BATCH * FRAME_PAGE_SIZE + 2];
     uint8_t head[FRAME_HEADER_SIZE + RUNS_MAX * FRAME_RUN_SIZE];
     struct frame_run runs[RUNS_MAX];
-    struct frame f = { .kind = item & ITEM_KIND, .block = (uint16_t)take(in, 1), .pass = take(in, 1) };
+    struct frame f = { .kind = item & ITEM_KIND, .thing = FRAME_RAM };
+    if (f.kind == FRAME_PASS_END) {
+        f.thing = FRAME_OF_ALL;
+    }
+    uint16_t index = (uint16_t)take(in, 1); /* from 0xf0 on: of a thing that is none of ours */
+    f.thing ^= index >= 0xf0 ? index & 0xf : 0;
+    f.index = index >= 0xf0 ? 0 : index;
+    f.pass = take(in, 1);
     f.runs = take(in, 1) % (RUNS_MAX + 1);
     for (uint32_t i = 0; i < f.runs; i++) {
         runs[i] = (struct frame_run){ take(in, 1), take(in, 1) };

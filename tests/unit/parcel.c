@@ -16,7 +16,7 @@ void parcel_digest(struct frame *f, const uint8_t *bytes) {
 
 static struct parcel parcel_of(enum frame_kind kind, uint32_t pass, uint64_t first, uint32_t count) {
     struct parcel p = { .run = { first, count } };
-    p.f = (struct frame){ .kind = (uint8_t)kind, .pass = pass, .runs = 1, .pages = count };
+    p.f = (struct frame){ .kind = (uint8_t)kind, .thing = FRAME_RAM, .pass = pass, .runs = 1, .pages = count };
     return p;
 }
 

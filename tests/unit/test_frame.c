@@ -8,7 +8,9 @@
 #define MAX_PAYLOAD (MAX_PAGES * FRAME_PAGE_SIZE)
 
 static const uint64_t block_pages[] = { PAGES_0, PAGES_1 };
-static const struct frame_bounds bounds = { 2, block_pages, MAX_PAGES, MAX_PAYLOAD };
+static const struct frame_bounds bounds = { .space[FRAME_RAM] = { 2, block_pages },
+                                            .max_pages = MAX_PAGES,
+                                            .max_payload = MAX_PAYLOAD };
 
 /* A frame on the wire. Room for more runs than are allowed. */
 static uint8_t wire[FRAME_HEADER_SIZE + (FRAME_MAX_PAGES + 8) * FRAME_RUN_SIZE];
@@ -16,7 +18,8 @@ static struct frame_run runs[FRAME_MAX_PAGES + 8], got_runs[FRAME_MAX_PAGES + 8]
 
 static const struct frame sample = { .kind = FRAME_PAGES,
                                      .codec = 1,
-                                     .block = 1,
+                                     .thing = FRAME_RAM,
+                                     .index = 1,
                                      .pass = 7,
                                      .runs = 3,
                                      .pages = 9,
@@ -45,7 +48,8 @@ static void accepted(const struct frame *f) {
     assert_ok(decode(&got, &err) == 0, &err);
     assert_int_equal(got.kind, f->kind);
     assert_int_equal(got.codec, f->codec);
-    assert_int_equal(got.block, f->block);
+    assert_int_equal(got.index, f->index);
+    assert_int_equal(got.thing, f->thing);
     assert_int_equal(got.pass, f->pass);
     assert_int_equal(got.runs, f->runs);
     assert_int_equal(got.pages, f->pages);
@@ -67,7 +71,9 @@ static void round_trips(void **state) {
     (void)state;
     sample_runs();
     accepted(&sample);
-    struct frame zero = { .kind = FRAME_ZERO, .block = 1, .pass = UINT32_MAX, .runs = 3, .pages = 9 };
+    struct frame zero = {
+        .kind = FRAME_ZERO, .thing = FRAME_RAM, .index = 1, .pass = UINT32_MAX, .runs = 3, .pages = 9
+    };
     accepted(&zero);
     struct frame end = { .kind = FRAME_PASS_END, .pass = 1, .pages = UINT32_MAX };
     accepted(&end);
@@ -75,10 +81,12 @@ static void round_trips(void **state) {
 
 static void any_flipped_bit_is_refused(void **state) {
     (void)state;
-    struct frame kinds[] = { sample,
-                             { .kind = FRAME_DELTA, .block = 1, .pass = 3, .runs = 3, .pages = 9, .payload = 9 },
-                             { .kind = FRAME_ZERO, .block = 1, .pass = 3, .runs = 3, .pages = 9 },
-                             { .kind = FRAME_PASS_END, .pass = 1, .pages = 55 } };
+    struct frame kinds[] = {
+        sample,
+        { .kind = FRAME_DELTA, .thing = FRAME_RAM, .index = 1, .pass = 3, .runs = 3, .pages = 9, .payload = 9 },
+        { .kind = FRAME_ZERO, .thing = FRAME_RAM, .index = 1, .pass = 3, .runs = 3, .pages = 9 },
+        { .kind = FRAME_PASS_END, .pass = 1, .pages = 55 }
+    };
     sample_runs();
     for (size_t k = 0; k < COUNT(kinds); k++) {
         size_t size = frame_encode(&kinds[k], runs, wire);
@@ -109,7 +117,7 @@ static void the_number_of_runs(void **state) {
     f = many_runs(0);
     f.pages = 1;
     refused(&f, "no pages");
-    struct frame zero = { .kind = FRAME_ZERO, .block = 1, .pass = 2, .runs = 0, .pages = 0 };
+    struct frame zero = { .kind = FRAME_ZERO, .thing = FRAME_RAM, .index = 1, .pass = 2, .runs = 0, .pages = 0 };
     refused(&zero, "no runs");
     static const struct {
         uint32_t count;
@@ -180,14 +188,14 @@ static void the_block_and_the_kind(void **state) {
     struct frame f = many_runs(1);
     static const uint16_t blocks[] = { 0, 1 };
     for (size_t i = 0; i < COUNT(blocks); i++) {
-        f.block = blocks[i];
+        f.index = blocks[i];
         accepted(&f);
     }
-    f.block = 2;
+    f.index = 2;
     refused(&f, "RAM block 2");
-    f.block = UINT16_MAX;
+    f.index = UINT16_MAX;
     refused(&f, "RAM block 65535");
-    f.block = 0;
+    f.index = 0;
     static const uint8_t kinds[] = { 0, 5, 255 };
     for (size_t i = 0; i < COUNT(kinds); i++) {
         f.kind = kinds[i];
@@ -195,8 +203,44 @@ static void the_block_and_the_kind(void **state) {
     }
 }
 
+/* What a frame is about: guest RAM, and for the end of a pass all there is. */
+static void the_thing(void **state) {
+    (void)state;
+    struct frame f = many_runs(1), end = { .kind = FRAME_PASS_END, .pass = 1 };
+    static const uint8_t wrong[] = { FRAME_OF_ALL, FRAME_THINGS, FRAME_THINGS + 1, 255 };
+    static const uint8_t kinds[] = { FRAME_PAGES, FRAME_DELTA, FRAME_ZERO };
+    for (size_t k = 0; k < COUNT(kinds); k++) {
+        f.kind = kinds[k];
+        f.payload = kinds[k] == FRAME_ZERO ? 0 : 1;
+        f.thing = FRAME_RAM;
+        accepted(&f);
+        for (size_t i = 0; i < COUNT(wrong); i++) {
+            f.thing = wrong[i];
+            refused(&f, "the kind of thing");
+        }
+    }
+    accepted(&end);
+    end.thing = FRAME_RAM;
+    refused(&end, "the kind of thing 1");
+    end.thing = FRAME_OF_ALL;
+    end.index = 1;
+    refused(&end, "the index 1");
+}
+
+/* With a check that is right, too. */
+static void reserved_bytes_are_zero(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    struct frame f = many_runs(1), got;
+    for (size_t at = 42; at < 48; at++) {
+        frame_encode(&f, runs, wire);
+        wire[at] = 1;
+        assert_refused(frame_decode_header(wire, &bounds, &got, &err), &err, ERROR_CORRUPT, "a reserved byte of 1");
+    }
+}
+
 static void one_run(uint16_t block, uint64_t first, uint32_t count, const char *refusal) {
-    struct frame f = { .kind = FRAME_ZERO, .block = block, .pass = 1, .runs = 1, .pages = count };
+    struct frame f = { .kind = FRAME_ZERO, .thing = FRAME_RAM, .index = block, .pass = 1, .runs = 1, .pages = count };
     runs[0] = (struct frame_run){ first, count };
     if (refusal == NULL) {
         accepted(&f);
@@ -262,14 +306,14 @@ static void the_magic(void **state) {
     assert_refused(decode(&got, &err), &err, ERROR_CORRUPT, "the magic");
 }
 
-static void no_blocks_at_all(void **state) {
+static void no_such_thing_in_this_migration(void **state) {
     (void)state;
-    static const struct frame_bounds empty = { 0, NULL, MAX_PAGES, MAX_PAYLOAD };
+    static const struct frame_bounds empty = { .max_pages = MAX_PAGES, .max_payload = MAX_PAYLOAD };
     struct frame f = many_runs(1), got;
     struct error err = { 0 };
-    f.block = 0;
+    f.index = 0;
     frame_encode(&f, runs, wire);
-    assert_refused(frame_decode_header(wire, &empty, &got, &err), &err, ERROR_CORRUPT, "RAM block 0");
+    assert_refused(frame_decode_header(wire, &empty, &got, &err), &err, ERROR_CORRUPT, "kind of thing 1");
 }
 
 int main(void) {
@@ -280,10 +324,12 @@ int main(void) {
         cmocka_unit_test(the_number_of_pages),
         cmocka_unit_test(the_payload),
         cmocka_unit_test(the_block_and_the_kind),
+        cmocka_unit_test(the_thing),
+        cmocka_unit_test(reserved_bytes_are_zero),
         cmocka_unit_test(runs_lie_in_the_block),
         cmocka_unit_test(runs_ascend),
         cmocka_unit_test(the_magic),
-        cmocka_unit_test(no_blocks_at_all),
+        cmocka_unit_test(no_such_thing_in_this_migration),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

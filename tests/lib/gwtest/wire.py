@@ -5,7 +5,7 @@ import dataclasses
 import json
 import struct
 
-VERSION = 2
+VERSION = 3
 MAGIC = b"\x89godwi\r\n"
 SESSION = bytes(16)  # of hellos that belong to no migration yet
 CONTROL, CHANNEL, DEVICE, MEASURE = 1, 2, 3, 4
@@ -13,11 +13,12 @@ WELCOME, OTHER_VERSION, BUSY, NO_SESSION = 0, 1, 2, 3
 HELLO_SIZE, WELCOME_SIZE = 40, 32
 LONGEST_MESSAGE = 512 << 10
 
-FRAME_MAGIC = b"GWF2"
+FRAME_MAGIC = b"GWF3"
 PAGES, ZERO, PASS_END, CHANGES = 1, 2, 3, 4
+ALL, RAM = 0, 1  # what a frame is about
 NONE, LZ4, ZSTD, DEFLATE = 0, 1, 2, 3
 PAGE = 4096
-_HEADER = struct.Struct("<4sBBHIIII16sB7x")  # all of it but the check
+_HEADER = struct.Struct("<4sBBHIIII16sBB6x")  # all of it but the check
 HEADER_SIZE = _HEADER.size + 8
 
 
@@ -110,7 +111,7 @@ def check_of(header, runs):
 
 @dataclasses.dataclass
 class Frame:
-    """One frame. `pages` and `length` (of the payload) may lie; left out they are what they should be."""
+    """One frame. `pages`, `length` (of the payload) and `thing` may lie; left out they are what they should be."""
     kind: int = PAGES
     codec: int = NONE
     block: int = 0
@@ -119,6 +120,7 @@ class Frame:
     payload: bytes = b""
     digest: bytes = bytes(16)
     device: int = 0
+    thing: int = None
     pages: int = None
     length: int = None
 
@@ -126,8 +128,9 @@ class Frame:
         """Header and runs, with the check that fits them."""
         count = sum(n for _, n in self.runs) if self.pages is None else self.pages
         length = len(self.payload) if self.length is None else self.length
+        thing = self.thing if self.thing is not None else ALL if self.kind == PASS_END else RAM
         header = _HEADER.pack(FRAME_MAGIC, self.kind, self.codec, self.block, self.number, len(self.runs), count, length,
-                              self.digest, self.device)
+                              self.digest, self.device, thing)
         runs = b"".join(struct.pack("<Q", first << 24 | count) for first, count in self.runs)
         return header + struct.pack("<Q", check_of(header, runs)) + runs
 
@@ -149,12 +152,13 @@ def pass_end(number, pages):
 def read_frame(sock):
     """The next frame of a channel, all that can be checked without the secret checked. Raises Ended."""
     raw = read(sock, HEADER_SIZE)
-    magic, kind, codec, block, number, count, pages, length, value, device = _HEADER.unpack(raw[:_HEADER.size])
+    magic, kind, codec, block, number, count, pages, length, value, device, thing = _HEADER.unpack(raw[:_HEADER.size])
     assert magic == FRAME_MAGIC, raw
     runs = read(sock, 8 * count)
     assert struct.unpack("<Q", raw[_HEADER.size:])[0] == check_of(raw[:_HEADER.size], runs), "the check is wrong"
     numbers = struct.unpack(f"<{count}Q", runs)
     frame = Frame(kind, codec, block, number, [(n >> 24, n & 0xffffff) for n in numbers], read(sock, length), value,
-                  device, pages)
+                  device, thing, pages)
+    assert thing == (ALL if kind == PASS_END else RAM), f"a frame about {thing}"
     assert kind == PASS_END or pages == sum(n for _, n in frame.runs), "the sum of the runs is wrong"
     return frame
