@@ -24,6 +24,11 @@ static bool has_source(void *opaque) {
     return d->caller.link != NULL;
 }
 
+static bool awaits_channels(void *opaque) {
+    const struct destination *d = opaque;
+    return d->takeover.state == TAKEOVER_RECEIVING && d->ram.receive == NULL;
+}
+
 static bool serves(void *opaque) {
     const struct destination *d = opaque;
     return d->takeover.state != TAKEOVER_WAITING;
@@ -38,7 +43,7 @@ static int take_source(void *opaque, const struct arrival *a, struct error *err)
 /* Channels come when the two sides have agreed, before memory does. */
 static bool expects(void *opaque, const struct hello *h) {
     const struct destination *d = opaque;
-    return d->takeover.state == TAKEOVER_RECEIVING && d->ram.receive == NULL && caller_expects(&d->caller, h);
+    return awaits_channels(opaque) && caller_expects(&d->caller, h);
 }
 
 static int take_channel(void *opaque, const struct hello *h, int fd, struct error *err) {
@@ -49,6 +54,7 @@ static int take_channel(void *opaque, const struct hello *h, int fd, struct erro
 }
 
 static const struct visitors_owner owner = {
+    .awaits_channels = awaits_channels,
     .has_source = has_source,
     .serves = serves,
     .take_source = take_source,

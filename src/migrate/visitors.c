@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -351,13 +352,25 @@ static struct visitor *room_for_one(struct visitors *all) {
     return v;
 }
 
-/* There is no descriptor left: who is here goes on, and who comes waits. To ask again at once would be a busy loop. */
-static void stop_listening(struct visitors *all) {
+/* There is no descriptor left: who is here goes on, and who comes waits. To ask again at once would be a busy loop. A
+ * migration whose channels cannot come does not wait for that. */
+static int stop_listening(struct visitors *all, struct error *err) {
+    struct rlimit most = { 0 };
+    if (all->owner->awaits_channels(all->opaque)) {
+        int why = errno;
+        getrlimit(RLIMIT_NOFILE, &most);
+        errno = why;
+        return error_errno(err, ERROR_SYSTEM,
+                           "the migration's connections cannot be taken (this process may open %llu files: "
+                           "RLIMIT_NOFILE)",
+                           (unsigned long long)most.rlim_cur);
+    }
     if (may_say(all)) {
         log_warning("cannot take a connection: %s; trying again in a second", strerror(errno));
     }
     loop_unwatch(all->loop, &all->listener);
     loop_arm(all->loop, &all->again, clock_now() + LISTEN_PAUSE);
+    return 0;
 }
 
 /* Some at a time: what those say who were let in is read before they have to make room. */
@@ -365,15 +378,11 @@ static void stop_listening(struct visitors *all) {
 
 static int let_in(void *opaque, struct error *err) {
     struct visitors *all = opaque;
-    (void)err;
     for (int i = 0; i < LET_IN_AT_ONCE; i++) {
         char peer[sizeof(all->at[0].peer)];
         int fd = address_accept(all->listener.fd, peer, sizeof(peer));
         if (fd < 0) {
-            if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
-                stop_listening(all);
-            }
-            return 0;
+            return errno == EAGAIN || errno == EINTR || errno == ECONNABORTED ? 0 : stop_listening(all, err);
         }
         struct visitor *v = room_for_one(all);
         int64_t now = clock_now();

@@ -38,6 +38,8 @@ struct arrival {
 
 /* What the visitors ask of whom they come to; `opaque` is visitors_init()'s. */
 struct visitors_owner {
+    /* The source that is served has connections to come. */
+    bool (*awaits_channels)(void *opaque);
     /* A source is being looked at or served: no other one is handed on now. */
     bool (*has_source)(void *opaque);
     /* Its guest fits: no other source, and nobody who measures, is let in. */

@@ -109,12 +109,12 @@ class Scene:
         """A godwit that sends the guest to a scripted peer (peer_destination.Destination); options of gw.Engine."""
         return self._start("send", "--qmp", self.source.qmp_path, "--to", peer.address, **options)
 
-    def receive(self, there=None, monitor=None, **options):
+    def receive(self, there=None, monitor=None, args=(), **options):
         """A godwit that receives for a fresh destination: it has `guest` and the `port` where it listens. `monitor`: of
         watch(), between it and the destination."""
         there, port = there or self.spare(), gw.next_port()
         qmp = (monitor.qmp_path, "--pid", there.pid) if monitor else (there.qmp_path,)
-        engine = self._start("receive", "--qmp", *qmp, "--listen", f"tcp:127.0.0.1:{port}", **options)
+        engine = self._start("receive", "--qmp", *qmp, "--listen", f"tcp:127.0.0.1:{port}", *args, **options)
         engine.guest, engine.port = there, port
         engine.wait_listening(port)
         return engine

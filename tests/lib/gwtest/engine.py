@@ -40,17 +40,18 @@ class Result:
 class Engine:
     """One godwit process. Use as a context manager, or call close()."""
 
-    def __init__(self, *args, netns=None, settings=None, fault=None, env=None, machine=True):
+    def __init__(self, *args, netns=None, settings=None, fault=None, env=None, machine=True, prefix=()):
         """
         args      as typed behind "godwit"
         settings  {name: value} for --set
         fault     a plan for GODWIT_FAULT
         machine   adds --json, --events and --control
+        prefix    a command that becomes godwit, such as ("prlimit", "--nofile=20")
         """
         self._directory = tempfile.mkdtemp(prefix="gwtest-engine-", dir="/dev/shm")
         self.events_path = os.path.join(self._directory, "events")
         self.control_path = os.path.join(self._directory, "control")
-        self.args = [places.godwit(), *map(str, args)]
+        self.args = [*prefix, places.godwit(), *map(str, args)]
         for name, value in (settings or {}).items():
             self.args += ["--set", f"{name}={value}"]
         if machine:
