@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
 #include "cmd/cmd.h"
 #include "cmd/options.h"
 #include "migrate/destination.h"
@@ -11,13 +12,14 @@ static void help(FILE *out) {
           "\n"
           "  --qmp SOCKET      the QMP monitor of the destination QEMU\n"
           "  --listen ADDRESS  tcp:HOST:PORT or unix:PATH\n"
+          "  --wait SECONDS    give up when no source whose guest fits has come by then; 0, the default: never\n"
           "  --control PATH    a socket that speaks QMP while it waits and receives (query-migrate, migrate_cancel)\n",
           out);
     options_help(out);
 }
 
 int cmd_receive(int argc, char **argv) {
-    struct options o = { .command = "receive", .address_name = "listen" };
+    struct options o = { .command = "receive", .address_name = "listen", .takes_wait = true };
     int status;
     struct vmm *vmm = options_begin(&o, argc, argv, help, &status);
     if (vmm == NULL) {
@@ -28,6 +30,7 @@ int cmd_receive(int argc, char **argv) {
                                          .params = o.params,
                                          .events_path = o.events_path,
                                          .control_path = o.control_path,
+                                         .wait = o.wait * CLOCK_S,
                                          .signal_fd = o.signal_fd };
     json_t *report;
     status = destination_serve(&config, &report);
