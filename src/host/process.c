@@ -309,6 +309,24 @@ pid_t process_tracer(pid_t pid, struct error *err) {
     return (pid_t)process_status_number(pid, "TracerPid", err);
 }
 
+int process_start_time(pid_t pid, uint64_t *ticks, struct error *err) {
+    char text[1024];
+    FILE *file CLEANUP_FCLOSE = open_proc(pid, "stat");
+    size_t n = file != NULL ? fread(text, 1, sizeof(text) - 1, file) : 0;
+    if (file == NULL || (n == 0 && ferror(file))) {
+        return proc_error(pid, "stat", err);
+    }
+    text[n] = '\0';
+    /* the name, in parentheses, may hold anything; the start time is the 20th field behind it */
+    const char *field = strrchr(text, ')');
+    for (int i = 0; i < 20 && field != NULL; i++) {
+        field = strchr(field + 1, ' ');
+    }
+    const char *number = field != NULL ? field + 1 : "";
+    return take_number(&number, 10, ' ', ticks) ? 0
+                                                : error_set(err, ERROR_SYSTEM, "cannot parse /proc/%d/stat", (int)pid);
+}
+
 bool process_has_ended(pid_t pid) {
     char line[512], *state = NULL;
     FILE *file CLEANUP_FCLOSE = open_proc(pid, "stat");

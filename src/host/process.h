@@ -51,6 +51,9 @@ pid_t process_tracer(pid_t pid, struct error *err);
  * error. `pid` may be a thread. */
 int64_t process_status_number(pid_t pid, const char *field, struct error *err);
 
+/* When the process started, in clock ticks since the boot: with its id that names it for good. */
+int process_start_time(pid_t pid, uint64_t *ticks, struct error *err);
+
 /* Whether the process is gone, or has ended and is only waited for by its parent (a zombie). */
 bool process_has_ended(pid_t pid);
 
