@@ -256,6 +256,11 @@ int file_sync(struct ledger *l, const char *what, struct error *err) {
     return 0;
 }
 
+/* Two processes of ours may come here one after the other; by then the name may be somebody else's. */
 void file_remove(struct ledger *l) {
-    unlinkat(l->directory, l->name, 0);
+    struct stat ours, named;
+    if (fstat(l->fd, &ours) == 0 && fstatat(l->directory, l->name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+        named.st_ino == ours.st_ino && named.st_dev == ours.st_dev) {
+        unlinkat(l->directory, l->name, 0);
+    }
 }

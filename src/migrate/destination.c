@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "migrate/affinity.h"
 #include "migrate/destination_parts.h"
+#include "migrate/recover.h"
 #include "migrate/stage.h"
 
 #include <signal.h>
@@ -230,16 +231,24 @@ static void tell_listening(struct destination *d) {
 }
 
 static int init(struct destination *d, struct error *err) {
+    /* The guardian before any thread, and before anything is changed. */
+    if (recover_and_begin(d->vmm, VMM_DESTINATION, err) < 0 || guardian_start(&d->guardian, d->vmm, err) < 0) {
+        return -1;
+    }
     if (events_open(&d->events, d->config->events_path, err) < 0 || vmm_inspect(d->vmm, VMM_DESTINATION, err) < 0 ||
         affinity_apply(d->params.cpu_affinity, err) < 0 || watch_ends(d, err) < 0 ||
         visitors_listen(&d->visitors, &d->config->listen, err) < 0) {
         return -1;
+    }
+    if (d->config->listen.kind == ADDRESS_UNIX) {
+        guardian_note_file(&d->guardian, d->config->listen.host);
     }
     if (d->config->control_path != NULL) {
         d->control = control_open(d->config->control_path, &destination_control_ops, d, err);
         if (d->control == NULL) {
             return -1;
         }
+        guardian_note_file(&d->guardian, d->config->control_path);
     }
     tell_listening(d);
     return 0;
@@ -261,6 +270,7 @@ static void release(struct destination *d) {
     if (d->ends.cancel_fd >= 0) {
         close(d->ends.cancel_fd);
     }
+    guardian_dismiss(&d->guardian);
 }
 
 static void note_totals(struct destination *d) {
@@ -283,9 +293,12 @@ static json_t *report_of(struct destination *d) {
 }
 
 int destination_serve(const struct destination_config *config, json_t **report) {
-    struct destination d = {
-        .config = config, .vmm = config->vmm, .params = config->params, .ends.cancel_fd = -1, .stage = -1
-    };
+    struct destination d = { .config = config,
+                             .vmm = config->vmm,
+                             .params = config->params,
+                             .guardian.channel = -1,
+                             .ends.cancel_fd = -1,
+                             .stage = -1 };
     struct error err = { 0 };
     int status = 0;
     status_init(&d.status);

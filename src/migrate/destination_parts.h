@@ -22,6 +22,7 @@
 #include "migrate/destination.h"
 #include "migrate/destination_ram.h"
 #include "migrate/events.h"
+#include "migrate/guardian.h"
 #include "migrate/load_report.h"
 #include "migrate/relay.h"
 #include "migrate/status.h"
@@ -35,6 +36,7 @@ struct destination {
     struct status status;
     struct events events;
     struct control *control;
+    struct guardian guardian;
     struct loop loop;
     struct visitors visitors;
     struct takeover takeover;

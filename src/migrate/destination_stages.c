@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "ledger/ledger.h"
 #include "migrate/destination_parts.h"
 
 #include <fcntl.h>
@@ -116,15 +117,21 @@ int destination_device(struct destination *d, json_t *args, json_t *reply, struc
     /* From here on only the source's word ends it. */
     loop_unwatch(&d->loop, &d->ends.signal);
     loop_unwatch(&d->loop, &d->ends.cancel);
+    if (ledger_move(d->vmm->ledger, LEDGER_NOBODY, err) < 0) {
+        return -1;
+    }
     return takeover_move(&d->takeover, TAKEOVER_LOADED, err);
 }
 
 int destination_run(struct destination *d, json_t *args, json_t *reply, struct error *err) {
     bool run = d->params.value[PARAM_AUTOSTART] != 0 && json_is_true(json_object_get(args, "running"));
-    if (takeover_move(&d->takeover, TAKEOVER_ASKED, err) < 0 || (run && d->vmm->ops->run(d->vmm, err) < 0)) {
+    if (takeover_move(&d->takeover, TAKEOVER_ASKED, err) < 0 ||
+        ledger_move(d->vmm->ledger, LEDGER_DESTINATION, err) < 0 || (run && d->vmm->ops->run(d->vmm, err) < 0)) {
         return -1;
     }
-    if (!run) {
+    if (run) {
+        ledger_note_ran(d->vmm->ledger);
+    } else {
         log_info("the guest is complete and stays paused; 'cont' on its monitor lets it run");
     }
     json_object_set_new(reply, "running", json_boolean(run));

@@ -5,6 +5,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "host/process.h"
+#include "migrate/recover.h"
 #include "migrate/stage.h"
 
 #include <signal.h>
@@ -55,7 +56,7 @@ static int init(struct source *s, struct error *err) {
         return error_errno(err, ERROR_SYSTEM, "eventfd");
     }
     /* Before any thread, and before anything is changed. */
-    if (guardian_start(&s->guardian, s->vmm, err) < 0) {
+    if (recover_and_begin(s->vmm, VMM_SOURCE, err) < 0 || guardian_start(&s->guardian, s->vmm, err) < 0) {
         return -1;
     }
     if (source_plan_open(s, err) < 0) {
@@ -83,6 +84,7 @@ static void release(struct source *s) {
         link_break(s->link);
     }
     view_stop_tracking(&s->view);
+    ledger_stand(s->vmm->ledger, LEDGER_SERVED, false);
     guardian_dismiss(&s->guardian);
 }
 
@@ -205,7 +207,7 @@ static int leave_in_doubt(struct source *s, struct error *cause) {
 static int conclude(struct source *s, int rc, struct error *err) {
     int status = 0;
     if (rc < 0) {
-        status = s->handed_over ? leave_in_doubt(s, err) : abort_migration(s, err);
+        status = source_handed_over(s) ? leave_in_doubt(s, err) : abort_migration(s, err);
     }
     pthread_mutex_lock(&s->status.lock);
     if (s->status.times.total == STATUS_UNKNOWN) {
@@ -221,7 +223,7 @@ int source_run(const struct source_config *config, json_t **report) {
                         .params = config->params,
                         .cancel_fd = -1,
                         .device = { .fd = -1 },
-                        .guardian = { .pipe = -1 },
+                        .guardian = { .channel = -1 },
                         .view = VIEW_CLOSED };
     struct error err = { 0 };
     int rc = init(&s, &err);

@@ -9,6 +9,7 @@
 #include "host/load.h"
 #include "host/pace.h"
 #include "host/waiting.h"
+#include "ledger/ledger.h"
 #include "migrate/control.h"
 #include "migrate/deferral.h"
 #include "migrate/devices.h"
@@ -112,10 +113,15 @@ struct source {
     struct relay relay;
     bool guest_was_running;
     int64_t stopped_at;  /* clock_now() at the guest's stop */
-    bool handed_over;    /* from here on the guest never runs here again */
     int64_t progress_at; /* when the progress line is due */
     const char *stage;
 };
+
+/* From here on the guest never runs here again, unless the ledger says so. */
+static inline bool source_handed_over(const struct source *s) {
+    const struct ledger *l = s->vmm->ledger;
+    return !ledger_was_left(l) && ledger_owner(l) != LEDGER_SOURCE;
+}
 
 /* Runs a whole migration. Returns the exit status of the contract (0, 1, 3) and the report of --json in *report. */
 int source_run(const struct source_config *config, json_t **report);

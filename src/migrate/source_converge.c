@@ -61,6 +61,7 @@ static void drop_throttle(struct source *s, const struct error *why) {
     events_emit(&s->events, "throttle", json_pack("{s:i, s:s}", "percent", 0, "reason", why->desc));
     note_throttle(s, 0);
     throttle_close(s->throttle);
+    ledger_stand(s->vmm->ledger, LEDGER_HELD, false);
     s->throttle = NULL;
     s->throttled = 0;
 }
@@ -70,6 +71,9 @@ static void apply_throttle(struct source *s, unsigned percent, const char *reaso
     if (s->throttle == NULL) {
         return;
     }
+    if (percent > 0) {
+        ledger_stand(s->vmm->ledger, LEDGER_HELD, true);
+    }
     if (throttle_check(s->throttle, &why) < 0 ||
         (percent != s->throttled && throttle_set(s->throttle, percent, &why) < 0)) {
         drop_throttle(s, &why);
@@ -78,6 +82,9 @@ static void apply_throttle(struct source *s, unsigned percent, const char *reaso
     if (percent != s->throttled) {
         log_debug("throttle %u %%: %s", percent, reason);
         events_emit(&s->events, "throttle", json_pack("{s:i, s:s}", "percent", (int)percent, "reason", reason));
+    }
+    if (percent == 0 && s->throttled > 0) {
+        ledger_stand(s->vmm->ledger, LEDGER_HELD, false);
     }
     s->throttled = percent;
     s->attended_at = clock_now();
@@ -124,6 +131,7 @@ void source_converge_close(struct source *s) {
         note_throttle(s, 0);
     }
     throttle_close(s->throttle);
+    ledger_stand(s->vmm->ledger, LEDGER_HELD, false);
     s->throttle = NULL;
 }
 

@@ -159,10 +159,13 @@ static int open_ram(struct source *s, struct error *err) {
 }
 
 static int start_tracking(struct source *s, struct error *err) {
+    /* from its first page on the sync tracker lets writers wait for us; which of the two it is shows when it is open */
+    ledger_stand(s->vmm->ledger, LEDGER_SERVED, true);
     if (view_track(&s->view, (enum tracker_kind)source_param(s, PARAM_TRACKER), err) < 0) {
         return -1;
     }
     const struct tracker *t = s->view.tracker;
+    ledger_stand(s->vmm->ledger, LEDGER_SERVED, tracker_kind(t) == TRACKER_SYNC);
     pthread_mutex_lock(&s->status.lock);
     s->status.attach_stop = tracker_stopped_ns(t);
     s->status.tracker = tracker_kind_name(tracker_kind(t));

@@ -138,10 +138,22 @@ int source_hand_over(struct source *s, struct error *err) {
     if (source_poll(s, -1, 0, err) < 0) {
         return -1;
     }
-    guardian_hand_over(&s->guardian);
-    s->handed_over = true;
+    if (ledger_move(s->vmm->ledger, LEDGER_NOBODY, err) < 0) {
+        return -1;
+    }
     limit_silence(s, INT64_MAX); /* now a doubt would be worse than a wait */
     return 0;
+}
+
+/* The guest is the destination's now, whatever our own record says. */
+static void note_arrival(struct source *s, bool running) {
+    struct error err = { 0 };
+    if (ledger_move(s->vmm->ledger, LEDGER_DESTINATION, &err) < 0) {
+        log_warning("%s", err.desc);
+    }
+    if (running) {
+        ledger_note_ran(s->vmm->ledger);
+    }
 }
 
 int source_run_destination(struct source *s, struct error *err) {
@@ -153,6 +165,7 @@ int source_run_destination(struct source *s, struct error *err) {
     }
     note_time(s, &s->status.times.run, begin);
     note_time(s, &s->status.times.total, s->status.started);
+    note_arrival(s, json_is_true(json_object_get(reply, "running")));
     if (json_is_true(json_object_get(reply, "running"))) {
         note_time(s, &s->status.times.downtime, s->stopped_at);
     }

@@ -77,7 +77,7 @@ static int take_messages(struct source *s, struct error *err) {
 }
 
 static int check_cancel(struct source *s, struct error *err) {
-    if (s->handed_over) {
+    if (source_handed_over(s)) {
         log_warning("too late to cancel: the guest has been handed over");
         return 0;
     }
@@ -88,9 +88,9 @@ int source_poll(struct source *s, int fd, int64_t timeout_ns, struct error *err)
     struct pollfd p[5] = {
         { .fd = fd, .events = POLLIN },
         { .fd = s->link ? link_poll_fd(s->link) : -1, .events = POLLIN },
-        { .fd = s->handed_over ? -1 : s->config->signal_fd, .events = POLLIN },
-        { .fd = s->handed_over ? -1 : s->cancel_fd, .events = POLLIN },
-        { .fd = s->handed_over ? -1 : s->vmm->ops->poll_fd(s->vmm), .events = POLLIN },
+        { .fd = source_handed_over(s) ? -1 : s->config->signal_fd, .events = POLLIN },
+        { .fd = source_handed_over(s) ? -1 : s->cancel_fd, .events = POLLIN },
+        { .fd = source_handed_over(s) ? -1 : s->vmm->ops->poll_fd(s->vmm), .events = POLLIN },
     };
     if (timeout_ns > PROGRESS_INTERVAL) {
         timeout_ns = PROGRESS_INTERVAL;
@@ -99,6 +99,7 @@ int source_poll(struct source *s, int fd, int64_t timeout_ns, struct error *err)
     if (poll(p, 5, ms) < 0 && errno != EINTR) {
         return error_errno(err, ERROR_SYSTEM, "poll");
     }
+    ledger_beat(s->vmm->ledger);
     show_progress(s);
     source_converge_lapse(s);
     source_plan_keep(s);
@@ -107,7 +108,7 @@ int source_poll(struct source *s, int fd, int64_t timeout_ns, struct error *err)
         return -1;
     }
     /* After the hand-over this side's VMM is not what it is about any more. */
-    if (p[4].revents != 0 && !s->handed_over && s->vmm->ops->drive(s->vmm, err) < 0) {
+    if (p[4].revents != 0 && !source_handed_over(s) && s->vmm->ops->drive(s->vmm, err) < 0) {
         return -1;
     }
     return s->link && p[1].revents != 0 ? take_messages(s, err) : 0;

@@ -48,6 +48,7 @@ enum vmm_status {
 };
 
 struct vmm;
+struct ledger;
 
 struct vmm_ops {
     const char *name;
@@ -60,6 +61,9 @@ struct vmm_ops {
     /* Until further notice this ends waits inside the functions, with ERROR_CANCELLED or what the tick says; NULL:
      * nothing does. Copied. run(), settle(), undo(), discard() and quit() only tick: they go on. */
     void (*set_watch)(struct vmm *vmm, const struct vmm_watch *watch);
+
+    /* Begins the ledger: before anything is changed, and after what a dead engine left in it has been undone. */
+    int (*begin)(struct vmm *vmm, enum vmm_side side, struct error *err);
 
     /* Finds everything that godwit must refuse, and fills vmm->ram. Changes nothing in the VMM. -1: it could not be
      * inspected. 0 says nothing about what was found, and vmm->ram is whole only when nothing was refused. */
@@ -117,7 +121,8 @@ struct vmm_ops {
 
 struct vmm {
     const struct vmm_ops *ops;
-    pid_t pid; /* the VMM's process; 0 for unknown */
+    pid_t pid;             /* the VMM's process; 0 for unknown */
+    struct ledger *ledger; /* of this guest; owned */
     struct vmm_ram *ram;
     size_t ram_count;
 };

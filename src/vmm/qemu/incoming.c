@@ -7,21 +7,20 @@
 
 int qemu_load_begin(struct vmm *vmm, int fd, struct error *err) {
     struct qemu *q = qemu_of(vmm);
-    q->undo->side = VMM_DESTINATION;
     if (qemu_settings_apply(q, err) < 0) {
         return -1;
     }
-    undo_note(q->undo, UNDO_FD);
+    qemu_record_descriptor(q);
     if (qmp_getfd(q->qmp, fd, DEVICE_FD_NAME, err) < 0) {
         return -1;
     }
-    undo_note(q->undo, UNDO_LOAD);
+    ledger_set(q->did.load, true);
     json_t *args = json_pack("{s:s}", "uri", "fd:" DEVICE_FD_NAME);
     if (qmp_execute(q->qmp, "migrate-incoming", args, NULL, QMP_TIMEOUT, err) == 0) {
         return 0;
     }
     if (qmp_refusal(q->qmp)[0] != '\0') {
-        undo_forget(q->undo, UNDO_LOAD); /* refused: nothing has begun */
+        ledger_set(q->did.load, false); /* refused: nothing has begun */
     }
     return -1;
 }
@@ -108,16 +107,17 @@ void qemu_settle(struct vmm *vmm) {
     if (qemu_settings_restore(q, &err) < 0) {
         log_warning("the destination QEMU keeps godwit's migration capabilities: %s", err.desc);
     }
-    undo_forget(q->undo, UNDO_LOAD | UNDO_FD);
+    ledger_set(q->did.load, false);
+    ledger_set(q->did.descriptor, false);
 }
 
 int qemu_discard(struct vmm *vmm, struct error *err) {
     struct qemu *q = qemu_of(vmm);
     SHIELD(q);
-    if (q->undo->side != VMM_DESTINATION || atomic_load(&q->undo->done) == 0) {
+    if (q->side != VMM_DESTINATION || !qemu_has_done(q)) {
         return 0;
     }
-    if (undo_has(q->undo, UNDO_LOAD)) {
+    if (is_done(q->did.load)) {
         /* It may be let run by hand one day. While it loads it refuses, and then it is of no use anyway. */
         struct error ignored = { 0 };
         if (!qmp_gone(q->qmp) && qemu_settings_restore(q, &ignored) < 0) {
@@ -128,11 +128,11 @@ int qemu_discard(struct vmm *vmm, struct error *err) {
     if (qmp_resync(q->qmp, QMP_TIMEOUT, err) < 0) {
         return -1;
     }
-    if (undo_has(q->undo, UNDO_FD)) {
+    if (is_done(q->did.descriptor)) {
         if (qemu_close_fd(q, err) < 0) {
             return -1;
         }
-        undo_forget(q->undo, UNDO_FD);
+        ledger_set(q->did.descriptor, false);
     }
     return qemu_settings_restore(q, err);
 }

@@ -125,7 +125,7 @@ static int sum_ram_blocks(struct qemu *q, struct error *err) {
 /* Whether the VMM can be a source or a destination at all comes first: of one that cannot the rest says nothing. */
 int qemu_inspect(struct vmm *vmm, enum vmm_side side, struct findings *found, struct error *err) {
     struct qemu *q = qemu_of(vmm);
-    q->undo->side = side;
+    q->side = side;
     if (vmm->pid == 0) {
         findings_refuse(found, "the process behind the QMP socket is not known here (another pid namespace?): pass "
                                "--pid");

@@ -4,50 +4,56 @@
 #define GODWIT_VMM_QEMU_INTERNAL_H
 
 #include "host/process.h"
+#include "ledger/ledger.h"
 #include "vmm/qemu/qemu.h"
 #include "vmm/qemu/query.h"
-
-#include <stdatomic.h>
 
 #define DEVICE_FD_NAME "godwit-device"
 /* How often a state is looked at when no event says that it changed. */
 #define POLL_INTERVAL (50 * CLOCK_MS)
 
-/* What was done to QEMU and is not undone yet: bits of undo_record.done. Set before the action, cleared after its undo.
- */
-enum undo_step {
-    UNDO_CAPABILITIES = 1 << 0,
-    UNDO_PARAMETERS = 1 << 1,
-    UNDO_FD = 1 << 2,        /* a descriptor may be left with QEMU */
-    UNDO_MIGRATION = 1 << 3, /* a migration may be under way, the guest stopped by it */
-    UNDO_LOAD = 1 << 4,      /* the destination has begun to load: there is no way back */
-};
-
-/* Lives in shared memory made at open, so that a guardian forked later sees what the engine did up to the instant it
- * was killed. Plain data without pointers. Everything a step needs is written before its bit. */
-struct undo_record {
-    _Atomic unsigned done;
-    enum vmm_side side;
-    bool guest_ran;
+/* What the ledger says of what was done to QEMU and is not undone yet. Plain data without pointers; everything that an
+ * entry says is written before it is set. What is read back may have been written by a process that died in the middle
+ * of it, or spoiled: counts and ends of strings are checked where they are used. */
+struct did_capabilities {
+    uint32_t count;
     struct {
         char name[64];
-        bool was;
-    } capabilities[32];
-    size_t capability_count;
-    struct {
-        bool has_numbers, has_tls_creds, has_mode;
-        int64_t max_bandwidth;  /* bytes/s */
-        int64_t downtime_limit; /* ms */
-        char tls_creds[256];
-        char mode[32];
-    } parameters;
+        uint8_t was;
+    } item[32];
+};
+
+struct did_parameters {
+    uint8_t has_numbers, has_tls_creds, has_mode;
+    int64_t max_bandwidth;  /* bytes/s */
+    int64_t downtime_limit; /* ms */
+    char tls_creds[256];
+    char mode[32];
+};
+
+struct did_descriptor { /* one may be left with QEMU */
+    char name[32];
+};
+
+struct did_migration { /* one may be under way, the guest stopped by it */
+    uint8_t guest_ran; /* before: valid also when the entry is not set */
+};
+
+struct did_load { /* the destination has begun to load: there is no way back */
+    uint8_t unused;
 };
 
 struct qemu {
     struct vmm vmm; /* first: the ops are given its address */
     struct qmp *qmp;
-    int lock; /* the abstract socket whose name says that this guest is taken */
-    struct undo_record *undo;
+    enum vmm_side side;
+    struct {
+        struct did_capabilities *capabilities;
+        struct did_parameters *parameters;
+        struct did_descriptor *descriptor;
+        struct did_migration *migration;
+        struct did_load *load;
+    } did;              /* entries of the ledger; NULL before begin(), and what a dead engine did not record */
     bool ran;           /* this side let the guest run */
     uint64_t all_ram;   /* bytes of all RAM blocks, QEMU's own included, at the inspection; 0: it does not tell */
     int64_t stopped_at; /* clock_now() of the last STOP event, 0: none since it was cleared */
@@ -71,17 +77,17 @@ static inline void cleanup_shield(const struct qemu_shield *s) {
 #define SHIELD(q)                                                                                                      \
     __attribute__((cleanup(cleanup_shield))) const struct qemu_shield shield = { (q)->qmp, qmp_shield((q)->qmp, true) }
 
-static inline void undo_note(struct undo_record *u, unsigned step) {
-    atomic_fetch_or(&u->done, step);
+/* Whether that was done and is not undone. */
+static inline bool is_done(const void *entry) {
+    return entry != NULL && ledger_is_set(entry);
 }
 
-static inline void undo_forget(struct undo_record *u, unsigned step) {
-    atomic_fetch_and(&u->done, ~step);
-}
-
-static inline bool undo_has(struct undo_record *u, unsigned step) {
-    return (atomic_load(&u->done) & step) != 0;
-}
+/* did.c: the entries of a ledger that is ours from now on; of one that was left. */
+int qemu_begin(struct vmm *vmm, enum vmm_side side, struct error *err);
+void qemu_find_done(struct qemu *q);
+bool qemu_has_done(const struct qemu *q);
+/* Before a descriptor is passed to QEMU as DEVICE_FD_NAME. */
+void qemu_record_descriptor(struct qemu *q);
 
 /* qemu.c */
 int qemu_close_fd(struct qemu *q, struct error *err);
@@ -100,10 +106,10 @@ json_t *qemu_describe(struct vmm *vmm, struct error *err);
 int qemu_cpu_threads(struct vmm *vmm, pid_t **threads, size_t *count, struct error *err);
 int qemu_match(struct vmm *vmm, json_t *source, struct findings *found, struct error *err);
 
-/* settings.c: capabilities and parameters of QEMU's own migration. apply() notes in the undo record what it finds, then
- * sets what differs from what godwit needs; restore() puts back what the record says. */
+/* settings.c: capabilities and parameters of QEMU's own migration. apply() writes what it finds into the ledger, then
+ * sets what differs from what godwit needs; restore() puts back what the ledger says. */
 int qemu_settings_apply(struct qemu *q, struct error *err);
-/* Fills the record as if apply() had run and had found QEMU's defaults. */
+/* Fills the ledger as if apply() had run and had found QEMU's defaults. */
 int qemu_settings_assume(struct qemu *q, struct error *err);
 int qemu_settings_restore(struct qemu *q, struct error *err);
 int qemu_set_downtime_limit(struct qemu *q, int64_t ms, struct error *err);

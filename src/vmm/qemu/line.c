@@ -107,6 +107,9 @@ bool line_interrupted(const struct line_socket *s) {
 /* Before each sleep: the owner shows that it is alive, and may have had enough. */
 static int tick(const struct line_socket *s, struct error *err) {
     struct error ignored = { 0 };
+    if (s->on_wait != NULL) {
+        s->on_wait(s->opaque);
+    }
     if (s->watch.tick == NULL) {
         return 0;
     }

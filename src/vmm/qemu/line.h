@@ -28,6 +28,8 @@ struct line_socket {
     size_t limit;  /* bytes of the longest line that is taken */
     bool skipping; /* in the middle of a line that was too long */
     struct vmm_watch watch;
+    void (*on_wait)(void *opaque); /* called before each sleep, twice a second at least; NULL: nobody wants to know */
+    void *opaque;
     bool shielded; /* what is watched does not end a wait now */
 };
 

@@ -1,20 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/qemu/qemu.h"
 
-#include "base/cleanup.h"
-#include "base/log.h"
 #include "vmm/qemu/internal.h"
 
-#include <errno.h>
-#include <inttypes.h>
-#include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #define GREETING_TIMEOUT (5 * CLOCK_S)
 
@@ -36,62 +26,33 @@ static void qemu_set_watch(struct vmm *vmm, const struct vmm_watch *watch) {
     qmp_set_watch(qemu_of(vmm)->qmp, watch);
 }
 
-/* The start time of a process in clock ticks: with its pid it names the process for good. */
-static int start_time(pid_t pid, uint64_t *ticks, struct error *err) {
-    char path[64], text[1024];
-    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    FILE *file = fopen(path, "re");
-    if (file == NULL) {
-        return error_errno(err, ERROR_SYSTEM, "cannot read %s: is %d the process of this QEMU", path, (int)pid);
-    }
-    size_t n = fread(text, 1, sizeof(text) - 1, file);
-    fclose(file);
-    text[n] = '\0';
-    /* the name, in parentheses, may hold anything; the start time is the 20th field behind it */
-    char *field = strrchr(text, ')'), *rest = field;
-    for (int i = 0; i < 20 && rest != NULL; i++) {
-        rest = strchr(rest + 1, ' ');
-    }
-    if (rest == NULL) {
-        return error_set(err, ERROR_SYSTEM, "cannot parse %s", path);
-    }
-    *ticks = strtoull(rest + 1, NULL, 10);
-    return 0;
+/* An answer of QEMU may take longer than an engine may be silent. */
+static void beat(void *ledger) {
+    ledger_beat(ledger);
 }
 
-/* Takes the guest for this godwit. An abstract socket name is free again when the last process that holds it is gone,
- * however it ended: that is us or our guardian. */
-static int take_lock(struct qemu *q, struct error *err) {
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    uint64_t ticks = 0;
-    if (start_time(q->vmm.pid, &ticks, err) < 0) {
+/* Takes the guest for this godwit, and sees what an earlier one left. */
+static int take_ledger(struct qemu *q, struct error *err) {
+    uint64_t start = 0;
+    if (q->vmm.pid != 0 && process_start_time(q->vmm.pid, &start, err) < 0) {
+        return error_prefix(err, "is %d the process of this QEMU? ", (int)q->vmm.pid);
+    }
+    q->vmm.ledger = ledger_open(q->vmm.pid, start, err);
+    if (q->vmm.ledger == NULL) {
         return -1;
     }
-    int n = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "godwit-%d-%" PRIu64, (int)q->vmm.pid, ticks);
-    q->lock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (q->lock < 0) {
-        return error_errno(err, ERROR_SYSTEM, "socket");
+    if (ledger_was_left(q->vmm.ledger)) {
+        q->side = ledger_side(q->vmm.ledger) == LEDGER_AT_SOURCE ? VMM_SOURCE : VMM_DESTINATION;
+        qemu_find_done(q);
     }
-    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
-    if (bind(q->lock, (const struct sockaddr *)&address, size) == 0) {
-        return 0;
-    }
-    if (errno == EADDRINUSE) {
-        return error_set(err, ERROR_REFUSED, "another godwit works on this guest (QEMU process %d)", (int)q->vmm.pid);
-    }
-    return error_errno(err, ERROR_SYSTEM, "cannot lock the guest");
+    return 0;
 }
 
 static void qemu_close(struct vmm *vmm) {
     struct qemu *q = qemu_of(vmm);
     qemu_free_ram(vmm);
     qmp_close(q->qmp);
-    if (q->lock >= 0) {
-        close(q->lock);
-    }
-    if (q->undo != NULL) {
-        munmap(q->undo, sizeof(*q->undo));
-    }
+    ledger_close(vmm->ledger, true);
     free(q);
 }
 
@@ -128,7 +89,8 @@ static int qemu_drive(struct vmm *vmm, struct error *err) {
 }
 
 int qemu_close_fd(struct qemu *q, struct error *err) {
-    json_t *args = json_pack("{s:s}", "fdname", DEVICE_FD_NAME);
+    const char *name = q->did.descriptor->name;
+    json_t *args = json_pack("{s:s%}", "fdname", name, strnlen(name, sizeof(q->did.descriptor->name)));
     struct error ignored = { 0 };
     if (qmp_execute(q->qmp, "closefd", args, NULL, QMP_TIMEOUT, &ignored) < 0 && qmp_gone(q->qmp)) {
         return error_set(err, ignored.class, "%s", ignored.desc);
@@ -141,6 +103,7 @@ static const struct vmm_ops ops = {
     .close = qemu_close,
     .set_deadline = qemu_set_deadline,
     .set_watch = qemu_set_watch,
+    .begin = qemu_begin,
     .inspect = qemu_inspect,
     .describe = qemu_describe,
     .cpu_threads = qemu_cpu_threads,
@@ -172,10 +135,11 @@ static int open_connection(struct qemu *q, const char *qmp_path, struct error *e
         q->vmm.pid = qmp_peer_pid(q->qmp);
     }
     /* before the greeting: another godwit on the same monitor is told from any other client */
-    if (q->vmm.pid != 0 && take_lock(q, err) < 0) {
+    if (take_ledger(q, err) < 0) {
         return -1;
     }
     qmp_on_event(q->qmp, event_names, on_event, q);
+    qmp_on_wait(q->qmp, beat, q->vmm.ledger);
     return qmp_negotiate(q->qmp, GREETING_TIMEOUT, err);
 }
 
@@ -186,14 +150,6 @@ struct vmm *vmm_qemu_open(const char *qmp_path, pid_t pid, struct error *err) {
         return NULL;
     }
     q->vmm = (struct vmm){ .ops = &ops, .pid = pid };
-    q->lock = -1;
-    q->undo = mmap(NULL, sizeof(*q->undo), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (q->undo == MAP_FAILED) {
-        q->undo = NULL;
-        error_errno(err, ERROR_SYSTEM, "no memory");
-        qemu_close(&q->vmm);
-        return NULL;
-    }
     if (open_connection(q, qmp_path, err) < 0) {
         qemu_close(&q->vmm);
         return NULL;

@@ -85,6 +85,11 @@ void qmp_close(struct qmp *q) {
     }
 }
 
+void qmp_on_wait(struct qmp *q, void (*callback)(void *opaque), void *opaque) {
+    q->line.on_wait = callback;
+    q->line.opaque = opaque;
+}
+
 struct qmp_version qmp_version(const struct qmp *q) {
     return q->version;
 }

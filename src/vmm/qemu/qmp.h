@@ -40,6 +40,9 @@ struct qmp *qmp_connect(const char *path, int64_t timeout_ns, struct error *err)
 struct qmp *qmp_from_fd(int fd, struct error *err);
 void qmp_close(struct qmp *q);
 
+/* Called from all waits of the calls below, twice a second and more often. One for a connection. */
+void qmp_on_wait(struct qmp *q, void (*callback)(void *opaque), void *opaque);
+
 /* The greeting and qmp_capabilities. A monitor that another client holds accepts us into its backlog and stays silent.
  */
 int qmp_negotiate(struct qmp *q, int64_t timeout_ns, struct error *err);

@@ -212,7 +212,7 @@ static int open_file(struct qemu *q, struct vmm_ram *ram, const struct mapping *
         return -1;
     }
     snprintf(path, sizeof(path), "/proc/self/fd/%d", handle);
-    ram->fd = open(path, (q->undo->side == VMM_SOURCE ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    ram->fd = open(path, (q->side == VMM_SOURCE ? O_RDONLY : O_RDWR) | O_CLOEXEC);
     return ram->fd >= 0 ? 0 : error_errno(err, ERROR_SYSTEM, "RAM back end %s: cannot open %s", ram->id, m->path);
 }
 

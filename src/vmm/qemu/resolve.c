@@ -25,13 +25,14 @@ static int check_ownership(struct qemu *q, bool take_back, struct error *err) {
 
 int vmm_qemu_resolve(struct vmm *vmm, bool take_back, struct error *err) {
     struct qemu *q = qemu_of(vmm);
-    if (check_ownership(q, take_back, err) < 0 || qemu_settings_assume(q, err) < 0) {
+    if (check_ownership(q, take_back, err) < 0 || qemu_begin(vmm, VMM_SOURCE, err) < 0 ||
+        qemu_settings_assume(q, err) < 0) {
         return -1;
     }
-    q->undo->side = VMM_SOURCE;
     /* A guest that ran when its migration began is let run again by QEMU itself when that is cancelled; one that was
      * paused stays so. */
-    q->undo->guest_ran = take_back;
-    undo_note(q->undo, UNDO_FD | UNDO_MIGRATION);
+    q->did.migration->guest_ran = take_back;
+    qemu_record_descriptor(q);
+    ledger_set(q->did.migration, true);
     return qemu_undo(vmm, take_back, err);
 }

@@ -2,7 +2,7 @@
 /*
  * Capabilities and parameters of QEMU's own migration, which carries only the device state for us.
  *
- * What is found is written into the undo record first; after that only what differs is set. Restoring compares with
+ * What is found is written into the ledger first; after that only what differs is set. Restoring compares with
  * what is there again, so it may run any number of times and from any half-done state.
  */
 #include "base/cleanup.h"
@@ -52,9 +52,8 @@ static const struct {
 };
 
 #define CAPABILITY_COUNT (sizeof(capabilities) / sizeof(capabilities[0]))
-_Static_assert(CAPABILITY_COUNT <=
-                   sizeof((struct undo_record){ 0 }.capabilities) / sizeof((struct undo_record){ 0 }.capabilities[0]),
-               "the undo record holds them all");
+#define CAPABILITIES_MOST (sizeof((struct did_capabilities){ 0 }.item) / sizeof((struct did_capabilities){ 0 }.item[0]))
+_Static_assert(CAPABILITY_COUNT <= CAPABILITIES_MOST, "the ledger's entry holds them all");
 
 static enum want wanted(size_t i, enum vmm_side side) {
     return side == VMM_SOURCE ? capabilities[i].source : capabilities[i].destination;
@@ -96,17 +95,22 @@ static int set_capabilities(struct qemu *q, json_t *changes, struct error *err) 
     return qmp_execute(q->qmp, "migrate-set-capabilities", args, NULL, QMP_TIMEOUT, err);
 }
 
+static void write_down(struct did_capabilities *did, const char *name, bool was) {
+    snprintf(did->item[did->count].name, sizeof(did->item[0].name), "%s", name);
+    did->item[did->count++].was = was;
+}
+
 static int apply_capabilities(struct qemu *q, struct error *err) {
     CLEANUP_JSON json_t *list = NULL;
     CLEANUP_JSON json_t *changes = json_array();
-    struct undo_record *u = q->undo;
+    struct did_capabilities *did = q->did.capabilities;
     if (query_list(q, &list, err) < 0) {
         return -1;
     }
-    u->capability_count = 0;
+    did->count = 0;
     for (size_t i = 0; i < CAPABILITY_COUNT; i++) {
         int is = state_of(list, capabilities[i].name);
-        enum want want = wanted(i, q->undo->side);
+        enum want want = wanted(i, q->side);
         if (is < 0 && want == NEED) {
             return error_set(err, ERROR_REFUSED,
                              "this QEMU has no migration capability %s: QEMU 4.0 or later is needed",
@@ -115,26 +119,27 @@ static int apply_capabilities(struct qemu *q, struct error *err) {
         if (is < 0 || want == LEAVE || is == (want != OFF)) {
             continue;
         }
-        size_t n = u->capability_count++;
-        snprintf(u->capabilities[n].name, sizeof(u->capabilities[n].name), "%s", capabilities[i].name);
-        u->capabilities[n].was = is == 1;
+        write_down(did, capabilities[i].name, is == 1);
         change(changes, capabilities[i].name, want != OFF);
     }
-    undo_note(u, UNDO_CAPABILITIES);
+    ledger_set(did, true);
     return set_capabilities(q, take_ptr(&changes), err);
 }
 
 static int restore_capabilities(struct qemu *q, struct error *err) {
     CLEANUP_JSON json_t *list = NULL;
     CLEANUP_JSON json_t *changes = json_array();
-    struct undo_record *u = q->undo;
+    const struct did_capabilities *did = q->did.capabilities;
     if (query_list(q, &list, err) < 0) {
         return -1;
     }
-    for (size_t i = 0; i < u->capability_count; i++) {
-        int is = state_of(list, u->capabilities[i].name);
-        if (is >= 0 && (is == 1) != u->capabilities[i].was) {
-            change(changes, u->capabilities[i].name, u->capabilities[i].was);
+    for (size_t i = 0; i < did->count && i < CAPABILITIES_MOST; i++) {
+        char name[sizeof(did->item[0].name)];
+        snprintf(name, sizeof(name), "%.*s", (int)sizeof(name) - 1, did->item[i].name);
+        bool was = did->item[i].was != 0;
+        int is = state_of(list, name);
+        if (is >= 0 && (is == 1) != was) {
+            change(changes, name, was);
         }
     }
     return set_capabilities(q, take_ptr(&changes), err);
@@ -165,24 +170,22 @@ static int set_parameters(struct qemu *q, const json_t *found, json_t *want, str
 
 static int apply_parameters(struct qemu *q, struct error *err) {
     CLEANUP_JSON json_t *found = NULL;
-    struct undo_record *u = q->undo;
+    struct did_parameters *did = q->did.parameters;
     if (query_parameters(q, &found, err) < 0) {
         return -1;
     }
-    u->parameters.has_numbers = q->undo->side == VMM_SOURCE &&
-                                query_int(json_object_get(found, "max-bandwidth"), &u->parameters.max_bandwidth) &&
-                                query_int(json_object_get(found, "downtime-limit"), &u->parameters.downtime_limit);
-    u->parameters.has_tls_creds =
-        query_string(json_object_get(found, "tls-creds"), u->parameters.tls_creds, sizeof(u->parameters.tls_creds));
-    u->parameters.has_mode =
-        query_string(json_object_get(found, "mode"), u->parameters.mode, sizeof(u->parameters.mode));
-    if (json_string_length(json_object_get(found, "tls-creds")) >= sizeof(u->parameters.tls_creds)) {
+    did->has_numbers = q->side == VMM_SOURCE &&
+                       query_int(json_object_get(found, "max-bandwidth"), &did->max_bandwidth) &&
+                       query_int(json_object_get(found, "downtime-limit"), &did->downtime_limit);
+    did->has_tls_creds = query_string(json_object_get(found, "tls-creds"), did->tls_creds, sizeof(did->tls_creds));
+    did->has_mode = query_string(json_object_get(found, "mode"), did->mode, sizeof(did->mode));
+    if (json_string_length(json_object_get(found, "tls-creds")) >= sizeof(did->tls_creds)) {
         return error_set(err, ERROR_REFUSED,
                          "the migration parameter tls-creds of this QEMU is too long to be restored");
     }
-    undo_note(u, UNDO_PARAMETERS);
+    ledger_set(did, true);
     CLEANUP_JSON json_t *want = json_pack("{s:s, s:s}", "tls-creds", "", "mode", "normal");
-    if (q->undo->side == VMM_SOURCE) {
+    if (q->side == VMM_SOURCE) {
         json_object_set_new(want, "max-bandwidth", json_integer(FREE_BANDWIDTH));
         json_object_set_new(want, "downtime-limit", json_integer(DOWNTIME_LIMIT));
     }
@@ -192,19 +195,20 @@ static int apply_parameters(struct qemu *q, struct error *err) {
 static int restore_parameters(struct qemu *q, struct error *err) {
     CLEANUP_JSON json_t *found = NULL;
     CLEANUP_JSON json_t *want = json_object();
-    struct undo_record *u = q->undo;
+    struct did_parameters *did = q->did.parameters;
     if (query_parameters(q, &found, err) < 0) {
         return -1;
     }
-    if (u->parameters.has_numbers) {
-        json_object_set_new(want, "max-bandwidth", json_integer(u->parameters.max_bandwidth));
-        json_object_set_new(want, "downtime-limit", json_integer(u->parameters.downtime_limit));
+    if (did->has_numbers) {
+        json_object_set_new(want, "max-bandwidth", json_integer(did->max_bandwidth));
+        json_object_set_new(want, "downtime-limit", json_integer(did->downtime_limit));
     }
-    if (u->parameters.has_tls_creds) {
-        json_object_set_new(want, "tls-creds", json_string(u->parameters.tls_creds));
+    if (did->has_tls_creds) {
+        json_object_set_new(want, "tls-creds",
+                            json_stringn(did->tls_creds, strnlen(did->tls_creds, sizeof(did->tls_creds))));
     }
-    if (u->parameters.has_mode) {
-        json_object_set_new(want, "mode", json_string(u->parameters.mode));
+    if (did->has_mode) {
+        json_object_set_new(want, "mode", json_stringn(did->mode, strnlen(did->mode, sizeof(did->mode))));
     }
     return set_parameters(q, found, want, err);
 }
@@ -215,7 +219,7 @@ int qemu_set_downtime_limit(struct qemu *q, int64_t ms, struct error *err) {
 }
 
 int qemu_settings_apply(struct qemu *q, struct error *err) {
-    if (undo_has(q->undo, UNDO_CAPABILITIES | UNDO_PARAMETERS)) {
+    if (is_done(q->did.capabilities) || is_done(q->did.parameters)) {
         return 0; /* a second look would take our own settings for what was there before */
     }
     return apply_capabilities(q, err) < 0 || apply_parameters(q, err) < 0 ? -1 : 0;
@@ -224,43 +228,42 @@ int qemu_settings_apply(struct qemu *q, struct error *err) {
 /* Tries both, and keeps the first error. */
 int qemu_settings_restore(struct qemu *q, struct error *err) {
     int result = 0;
-    if (undo_has(q->undo, UNDO_PARAMETERS)) {
+    if (is_done(q->did.parameters)) {
         if (restore_parameters(q, err) < 0) {
             result = -1;
         } else {
-            undo_forget(q->undo, UNDO_PARAMETERS);
+            ledger_set(q->did.parameters, false);
         }
     }
-    if (undo_has(q->undo, UNDO_CAPABILITIES)) {
+    if (is_done(q->did.capabilities)) {
         if (restore_capabilities(q, err) < 0) {
             result = -1;
         } else {
-            undo_forget(q->undo, UNDO_CAPABILITIES);
+            ledger_set(q->did.capabilities, false);
         }
     }
     return result;
 }
 
 int qemu_settings_assume(struct qemu *q, struct error *err) {
-    struct undo_record *u = q->undo;
+    struct did_parameters *did = q->did.parameters;
     CLEANUP_JSON json_t *list = NULL;
     CLEANUP_JSON json_t *found = NULL;
     int64_t bandwidth = 0;
     if (query_list(q, &list, err) < 0 || query_parameters(q, &found, err) < 0) {
         return -1;
     }
-    u->capability_count = 0;
+    q->did.capabilities->count = 0;
     for (size_t i = 0; i < CAPABILITY_COUNT; i++) {
         if (capabilities[i].source >= ON && state_of(list, capabilities[i].name) == 1) {
-            size_t n = u->capability_count++;
-            snprintf(u->capabilities[n].name, sizeof(u->capabilities[n].name), "%s", capabilities[i].name);
-            u->capabilities[n].was = false;
+            write_down(q->did.capabilities, capabilities[i].name, false);
         }
     }
     query_int(json_object_get(found, "max-bandwidth"), &bandwidth);
-    u->parameters.has_numbers = bandwidth == FREE_BANDWIDTH;
-    u->parameters.max_bandwidth = DEFAULT_BANDWIDTH;
-    u->parameters.downtime_limit = DOWNTIME_LIMIT;
-    undo_note(u, UNDO_CAPABILITIES | UNDO_PARAMETERS);
+    did->has_numbers = bandwidth == FREE_BANDWIDTH;
+    did->max_bandwidth = DEFAULT_BANDWIDTH;
+    did->downtime_limit = DOWNTIME_LIMIT;
+    ledger_set(q->did.capabilities, true);
+    ledger_set(did, true);
     return 0;
 }

@@ -19,12 +19,11 @@
 int qemu_prepare(struct vmm *vmm, struct error *err) {
     struct qemu *q = qemu_of(vmm);
     struct query_state state;
-    q->undo->side = VMM_SOURCE;
     if (query_state(q->qmp, &state, err) < 0) {
         return -1;
     }
-    if (atomic_load(&q->undo->done) == 0) {
-        q->undo->guest_ran = state.running;
+    if (!qemu_has_done(q)) {
+        q->did.migration->guest_ran = state.running;
     }
     return qemu_settings_apply(q, err);
 }
@@ -88,13 +87,14 @@ static int begin_migration(struct qemu *q, int fd, struct error *err) {
     if (query_state(q->qmp, &state, err) < 0) {
         return -1;
     }
-    q->undo->guest_ran = state.running; /* somebody may have stopped it or let it run since prepare() */
-    undo_note(q->undo, UNDO_FD);
+    q->did.migration->guest_ran = state.running; /* somebody may have stopped it or let it run since prepare() */
+    qemu_record_descriptor(q);
     if (qmp_getfd(q->qmp, fd, DEVICE_FD_NAME, err) < 0) {
         return -1;
     }
     q->stopped_at = 0;
-    undo_note(q->undo, UNDO_MIGRATION);
+    ledger_set(q->did.migration, true);
+    ledger_stand(q->vmm.ledger, LEDGER_STOPPED, true);
     return qmp_execute(q->qmp, "migrate", json_pack("{s:s}", "uri", "fd:" DEVICE_FD_NAME), NULL, QMP_TIMEOUT, err);
 }
 

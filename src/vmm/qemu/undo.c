@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Back to what the source was before prepare(). Also run by the guardian after the engine was killed at any
- * instruction, so nothing is concluded from what we meant to do: QEMU is asked where it is now, and the record only
+ * instruction, so nothing is concluded from what we meant to do: QEMU is asked where it is now, and the ledger only
  * says what may have been touched.
  *
  *   1. both ends of the monitor to a message boundary
@@ -141,14 +141,15 @@ static int run_again(struct qemu *q, struct error *err) {
 }
 
 static int undo_migration(struct qemu *q, bool resume, struct error *err) {
-    bool ran = q->undo->guest_ran;
+    bool ran = q->did.migration->guest_ran != 0;
     if (ran && !resume) {
-        return wait_without_cancel(q, err); /* the bit stays: a later undo may still resume */
+        return wait_without_cancel(q, err); /* the entry stays: a later undo may still resume */
     }
     if (cancel_migration(q, err) < 0 || (ran && run_again(q, err) < 0)) {
         return -1;
     }
-    undo_forget(q->undo, UNDO_MIGRATION);
+    ledger_set(q->did.migration, false);
+    ledger_stand(q->vmm.ledger, LEDGER_STOPPED, false);
     return 0;
 }
 
@@ -156,14 +157,14 @@ static int undo_once(struct qemu *q, bool resume, struct error *err) {
     if (qmp_resync(q->qmp, QMP_TIMEOUT, err) < 0) {
         return -1;
     }
-    if (undo_has(q->undo, UNDO_MIGRATION) && undo_migration(q, resume, err) < 0) {
+    if (is_done(q->did.migration) && undo_migration(q, resume, err) < 0) {
         return -1;
     }
-    if (undo_has(q->undo, UNDO_FD)) {
+    if (is_done(q->did.descriptor)) {
         if (qemu_close_fd(q, err) < 0) {
             return -1;
         }
-        undo_forget(q->undo, UNDO_FD);
+        ledger_set(q->did.descriptor, false);
     }
     return qemu_settings_restore(q, err);
 }
@@ -172,12 +173,13 @@ static int undo_once(struct qemu *q, bool resume, struct error *err) {
  * has had its chance. */
 int qemu_undo(struct vmm *vmm, bool resume, struct error *err) {
     struct qemu *q = qemu_of(vmm);
-    if (q->undo->side != VMM_SOURCE) {
+    if (q->side != VMM_SOURCE) {
         return 0;
     }
     SHIELD(q);
+    resume = resume && ledger_owner(vmm->ledger) == LEDGER_SOURCE; /* else nobody may run it here, whoever asks */
     int64_t late = clock_now() + UNDO_PATIENCE;
-    for (int i = 1; atomic_load(&q->undo->done) != 0; i++) {
+    for (int i = 1; qemu_has_done(q); i++) {
         struct error last = { 0 };
         if (undo_once(q, resume, &last) == 0) {
             return 0;
