@@ -16,7 +16,7 @@ static int take_abort(struct caller *c, json_t *message, struct error *err) {
     const char *class = json_string_value(json_object_get(message, "class"));
     c->gave_up = true;
     if (c->takeover->state != TAKEOVER_WAITING && takeover_move(c->takeover, TAKEOVER_GIVEN_UP, err) < 0) {
-        return -1;
+        return -1; /* it could not be written down, which is in doubt, and that is what the record says too */
     }
     return error_set(err, error_class_from_name(class ? class : ""), "the source gave up: %s",
                      desc ? desc : "(no reason)");

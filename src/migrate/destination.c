@@ -257,11 +257,11 @@ static int init(struct destination *d, struct error *err) {
 /* Everything that this side holds, in the order that ends threads before what they use. */
 static void release(struct destination *d) {
     control_close(d->control);
+    bool listened = d->visitors.listener.fd >= 0; /* else the socket file may be another receiver's */
     visitors_close(&d->visitors);
-    if (d->config->listen.kind == ADDRESS_UNIX) {
+    if (listened && d->config->listen.kind == ADDRESS_UNIX) {
         unlink(d->config->listen.host);
     }
-    load_report_stop(&d->load);
     caller_break_channels(&d->caller);
     destination_ram_close(&d->ram);
     relay_stop(&d->relay);
@@ -304,6 +304,7 @@ int destination_serve(const struct destination_config *config, json_t **report) 
     status_init(&d.status);
     loop_init(&d.loop);
     visitors_init(&d.visitors, &d.loop, &owner, &d, &d.events, silence_of(&d.params));
+    d.takeover.ledger = d.vmm->ledger;
     caller_init(&d.caller, &d.loop, &d.takeover);
     destination_ram_init(&d.ram, &d.loop, &d.caller, d.params.value[PARAM_CPU_BUDGET]);
     if (init(&d, &err) < 0 || serve_one(&d, &err) < 0) {

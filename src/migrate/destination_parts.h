@@ -6,7 +6,7 @@
  *   visitors    who connects                 ── a source that brings its guest ──> caller
  *   caller      the source that is served, and what it asks for
  *   takeover    how far it is: what may be said and done, and what an end means
- *   ram, load   the guest's memory as it arrives; what receiving it costs
+ *   ram         the guest's memory as it arrives, and what the source is told of it
  *   relay       the device state on its way to the VMM
  *
  * The main thread runs loop_turn() and serves a request when one is there (destination.c); a stage that waits
@@ -23,7 +23,6 @@
 #include "migrate/destination_ram.h"
 #include "migrate/events.h"
 #include "migrate/guardian.h"
-#include "migrate/load_report.h"
 #include "migrate/relay.h"
 #include "migrate/status.h"
 #include "migrate/takeover.h"
@@ -42,7 +41,6 @@ struct destination {
     struct takeover takeover;
     struct caller caller;
     struct destination_ram ram;
-    struct load_report load;
     struct relay relay;
     int stage; /* index of the last stage that was served, -1 */
     struct destination_ends {

@@ -81,6 +81,7 @@ int destination_ram_open(struct destination_ram *r, const struct vmm *vmm, const
     }
     r->watch = (struct loop_watch){ .fd = ram_receive_poll_fd(r->receive), .ready = look, .opaque = r };
     loop_watch(r->loop, &r->watch);
+    load_report_start(&r->load, r->loop, r->caller->link, r->receive);
     return 0;
 }
 
@@ -98,6 +99,7 @@ int destination_ram_await(struct destination_ram *r, json_int_t pass, struct err
 }
 
 void destination_ram_hurry(struct destination_ram *r) {
+    load_report_stop(&r->load);
     cpu_pace_lift(&r->pace, true);
     ram_receive_set_urgent(r->receive);
 }
@@ -112,6 +114,7 @@ bool destination_ram_failure(struct destination_ram *r, struct error *err) {
 }
 
 void destination_ram_close(struct destination_ram *r) {
+    load_report_stop(&r->load);
     loop_unwatch(r->loop, &r->watch);
     cpu_pace_end(&r->pace);
     ram_receive_close(r->receive);

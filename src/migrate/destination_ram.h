@@ -9,6 +9,7 @@
 #include "loop/loop.h"
 #include "migrate/caller.h"
 #include "migrate/devices.h"
+#include "migrate/load_report.h"
 #include "params/params.h"
 #include "ram/block.h"
 #include "ram/digest.h"
@@ -26,6 +27,7 @@ struct destination_ram {
     struct devices devices;
     struct ram_receive *receive; /* NULL until destination_ram_open() */
     struct loop_watch watch;
+    struct load_report load;
 };
 
 /* `budget`: cpu-budget. Nothing is opened. */
@@ -36,12 +38,13 @@ int destination_ram_open(struct destination_ram *r, const struct vmm *vmm, const
                          struct error *err);
 /* Waits, in the loop, until everything of the pass is in place, or the source was told what is not. */
 int destination_ram_await(struct destination_ram *r, json_int_t pass, struct error *err);
-/* The guest stands still: every wait is the guest's. */
+/* The guest stands still soon: every wait is the guest's, and what receiving costs is of no use to the source. */
 void destination_ram_hurry(struct destination_ram *r);
 /* Why memory does not arrive any more, when that is not that the connection broke: a cause, where other failures may be
  * its symptoms. Fills `err` anew; false when there is none. */
 bool destination_ram_failure(struct destination_ram *r, struct error *err);
-/* Ends the threads; the caller's channels were broken before. Safe when it was never opened, not before init. */
+/* Tells nobody of anything any more and ends the threads; the caller's channels were broken before. Safe when it was
+ * never opened, not before init. */
 void destination_ram_close(struct destination_ram *r);
 
 #endif

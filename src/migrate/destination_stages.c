@@ -5,7 +5,6 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "ledger/ledger.h"
 #include "migrate/destination_parts.h"
 
 #include <fcntl.h>
@@ -58,7 +57,6 @@ int destination_attach(struct destination *d, json_t *args, json_t *reply, struc
         return -1;
     }
     status_note(&d->status, &d->status.ram_total, ram_pages(&d->ram.ram) * RAM_PAGE_SIZE);
-    load_report_start(&d->load, &d->loop, d->caller.link, d->ram.receive);
     return 0;
 }
 
@@ -83,7 +81,6 @@ static int start_relay(struct destination *d, int *vmm_end, struct error *err) {
 int destination_stop(struct destination *d, json_t *args, json_t *reply, struct error *err) {
     (void)args;
     (void)reply;
-    load_report_stop(&d->load);
     destination_ram_hurry(&d->ram);
     CLEANUP_CLOSE int vmm_end = -1;
     if (takeover_move(&d->takeover, TAKEOVER_LOADING, err) < 0 || start_relay(d, &vmm_end, err) < 0) {
@@ -117,20 +114,16 @@ int destination_device(struct destination *d, json_t *args, json_t *reply, struc
     /* From here on only the source's word ends it. */
     loop_unwatch(&d->loop, &d->ends.signal);
     loop_unwatch(&d->loop, &d->ends.cancel);
-    if (ledger_move(d->vmm->ledger, LEDGER_NOBODY, err) < 0) {
-        return -1;
-    }
     return takeover_move(&d->takeover, TAKEOVER_LOADED, err);
 }
 
 int destination_run(struct destination *d, json_t *args, json_t *reply, struct error *err) {
     bool run = d->params.value[PARAM_AUTOSTART] != 0 && json_is_true(json_object_get(args, "running"));
-    if (takeover_move(&d->takeover, TAKEOVER_ASKED, err) < 0 ||
-        ledger_move(d->vmm->ledger, LEDGER_DESTINATION, err) < 0 || (run && d->vmm->ops->run(d->vmm, err) < 0)) {
+    if (takeover_move(&d->takeover, TAKEOVER_ASKED, err) < 0 || (run && d->vmm->ops->run(d->vmm, err) < 0)) {
         return -1;
     }
     if (run) {
-        ledger_note_ran(d->vmm->ledger);
+        takeover_ran(&d->takeover);
     } else {
         log_info("the guest is complete and stays paused; 'cont' on its monitor lets it run");
     }

@@ -3,7 +3,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "host/process.h"
-#include "ledger/ledger.h"
 #include "migrate/destination_parts.h"
 #include "migrate/stage.h"
 
@@ -52,16 +51,6 @@ static enum certainty look_at_guest(struct destination *d) {
     return d->takeover.state == TAKEOVER_LOADED || vmm_has_ended(d) ? RUNS_NOT : UNKNOWN;
 }
 
-/* It never runs here: written down before it is said, and before anybody believes it. */
-static int keep_at_source(struct destination *d) {
-    struct error err = { 0 };
-    if (ledger_owner(d->vmm->ledger) != LEDGER_SOURCE && ledger_move(d->vmm->ledger, LEDGER_SOURCE, &err) < 0) {
-        log_warning("%s", err.desc);
-        return -1;
-    }
-    return 0;
-}
-
 /* The source may have handed the guest over. A link that broke, or a source that is silent, leaves that open; anything
  * else is our own failure, and then the source may take its guest back as soon as it is certain that it does not run
  * here and never will. It may run here after all: `cont` was slow. */
@@ -72,12 +61,9 @@ static enum takeover_state judge_open(struct destination *d, const struct error 
     }
     switch (look_at_guest(d)) {
     case RUNS:
-        if (asked) {
-            ledger_note_ran(d->vmm->ledger);
-        }
         return asked ? TAKEOVER_DONE : TAKEOVER_IN_DOUBT;
     case RUNS_NOT:
-        return keep_at_source(d) == 0 ? TAKEOVER_NEVER : TAKEOVER_IN_DOUBT;
+        return TAKEOVER_NEVER;
     default:
         return TAKEOVER_IN_DOUBT;
     }
@@ -120,16 +106,20 @@ static void discard(struct destination *d, bool *spoiled) {
     *spoiled = discarded != 0;
 }
 
+/* What cannot be written down is not so: then it is in doubt. */
 static void move(struct destination *d, enum takeover_state to) {
-    struct error ignored = { 0 };
-    if (d->takeover.state != to && takeover_move(&d->takeover, to, &ignored) < 0) {
-        log_debug("%s", ignored.desc);
+    struct error err = { 0 };
+    if (takeover_move(&d->takeover, to, &err) < 0) {
+        log_warning("%s", err.desc);
+        error_clear(&err);
+        takeover_move(&d->takeover, TAKEOVER_IN_DOUBT, &err);
     }
 }
 
 /* It took too long and it runs. Whether the source still listens or not: it has handed the guest over. */
 static int say_it_runs(struct destination *d, struct error *err) {
     struct error ignored = { 0 };
+    takeover_ran(&d->takeover);
     log_warning("%s; but the guest runs here", err->desc);
     if (caller_reply(&d->caller, json_pack("{s:b}", "running", true), &ignored) < 0) {
         log_debug("could not tell the source");
@@ -151,9 +141,7 @@ static int end(struct destination *d, struct error *err) {
             return say_it_runs(d, err);
         }
         caller_say_end(&d->caller, d->takeover.state == TAKEOVER_NEVER ? "never" : "error", err);
-    } else if (d->takeover.state == TAKEOVER_GIVEN_UP) {
-        keep_at_source(d);
-    } else {
+    } else if (d->takeover.state != TAKEOVER_GIVEN_UP) {
         move(d, TAKEOVER_FAILED);
         caller_say_end(&d->caller, "error", err);
     }

@@ -29,13 +29,35 @@ bool takeover_may_move(enum takeover_state from, enum takeover_state to) {
     return (moves[from] & (1u << to)) != 0;
 }
 
+#define OWNER_STAYS ((enum ledger_owner) - 1)
+
+/* Who may run the guest in a state; OWNER_STAYS: whoever might before it. */
+static const enum ledger_owner owners[TAKEOVER_STATES] = {
+    [TAKEOVER_WAITING] = LEDGER_SOURCE,    [TAKEOVER_RECEIVING] = LEDGER_SOURCE,  [TAKEOVER_LOADING] = LEDGER_SOURCE,
+    [TAKEOVER_LOADED] = LEDGER_NOBODY,     [TAKEOVER_ASKED] = LEDGER_DESTINATION, [TAKEOVER_DONE] = LEDGER_DESTINATION,
+    [TAKEOVER_ENDED] = LEDGER_DESTINATION, [TAKEOVER_FAILED] = LEDGER_SOURCE,     [TAKEOVER_GIVEN_UP] = LEDGER_SOURCE,
+    [TAKEOVER_NEVER] = LEDGER_SOURCE,      [TAKEOVER_IN_DOUBT] = OWNER_STAYS,
+};
+
+static int move_ledger(struct takeover *t, enum takeover_state to, struct error *err) {
+    enum ledger_owner owner = owners[to];
+    return owner == OWNER_STAYS || owner == ledger_owner(t->ledger) ? 0 : ledger_move(t->ledger, owner, err);
+}
+
 int takeover_move(struct takeover *t, enum takeover_state to, struct error *err) {
     if (!takeover_may_move(t->state, to)) {
         return error_set(err, ERROR_SYSTEM, "a takeover that is '%s' cannot become '%s'", names[t->state], names[to]);
     }
+    if (move_ledger(t, to, err) < 0) {
+        return -1;
+    }
     log_debug("takeover: %s -> %s", names[t->state], names[to]);
     t->state = to;
     return 0;
+}
+
+void takeover_ran(struct takeover *t) {
+    ledger_note_ran(t->ledger);
 }
 
 bool takeover_is_open(const struct takeover *t) {

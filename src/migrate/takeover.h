@@ -11,11 +11,20 @@
  *
  * Invariant: the guest can run here only in `asked`, `done` and `ended`, and `asked` is entered only by the source's
  * request to run, which it sends when it has written down that it will not run the guest again.
+ *
+ * Who may run the guest is the ledger's (ledger/ledger.h), which outlives us. A move that changes that moves the ledger
+ * first, so that it is on disk before anybody is told or anything is done:
+ *
+ *   loaded   NOBODY        before the source hears that all is here
+ *   asked    DESTINATION   before `cont`
+ *   never    SOURCE        before the source hears it
+ *   given-up SOURCE        (nothing is said: the source has never given it away)
  */
 #ifndef GODWIT_MIGRATE_TAKEOVER_H
 #define GODWIT_MIGRATE_TAKEOVER_H
 
 #include "base/error.h"
+#include "ledger/ledger.h"
 
 #include <stdbool.h>
 
@@ -36,13 +45,17 @@ enum takeover_state {
 
 struct takeover {
     enum takeover_state state;
+    struct ledger *ledger; /* of the guest; not owned */
 };
 
 const char *takeover_name(enum takeover_state state);
 /* Whether the table has the move. */
 bool takeover_may_move(enum takeover_state from, enum takeover_state to);
-/* -1: the table does not have it; then nothing has moved. */
+/* -1: the table does not have it, or the ledger could not be written; then nothing has moved. */
 int takeover_move(struct takeover *t, enum takeover_state to, struct error *err);
+
+/* It was let run, or was found to run: nobody takes it back to the source any more. */
+void takeover_ran(struct takeover *t);
 
 /* The source may have handed the guest over, and it is not known to run here. */
 bool takeover_is_open(const struct takeover *t);

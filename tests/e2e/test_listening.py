@@ -101,3 +101,17 @@ def test_wait_is_checked(make_stunt, engine):
         with receive(there, f"tcp:127.0.0.1:{gw.next_port()}", "--wait", value) as one:
             result = one.wait()
         assert result.code == 2 and f"--wait {value}" in result.stderr, result
+
+
+def test_the_socket_of_another_receiver_stays(make_stunt, engine, shm):
+    """One that fails before it listens deletes no socket that is not its own."""
+    source = make_stunt(name="src", memory=32 * MIB)
+    address = f"unix:{os.path.join(shm, 'listen')}"
+    with receive(make_stunt.destination(source), address) as one:
+        one.wait_event(event="listening")
+        with receive(source, address) as two:  # a guest that runs: it waits for no other
+            assert two.wait().code == 1
+        with gw.Engine("send", "--qmp", source.qmp_path, "--to", address) as send:
+            assert send.wait().code == 0
+        assert one.wait().code == 0
+    assert not os.path.exists(address[5:])

@@ -11,19 +11,60 @@
 static const char letters[] = "wrlLadefgn?";
 static const char *const legal[] = { "rf", "lfg", "Lfg", "agn?", "dn?", "e", "", "", "", "", "" };
 
+/* Who may run the guest in each, in the same order: s(ource) n(obody) d(estination); ?: whoever might before. */
+static const char owners[] = "sssndddsss?";
+
+static struct takeover begin(enum takeover_state state) {
+    struct error err = { 0 };
+    struct takeover t = { .state = state, .ledger = ledger_open(0, 0, &err) };
+    assert_ok(t.ledger != NULL, &err);
+    ledger_begin(t.ledger, LEDGER_AT_DESTINATION);
+    for (unsigned i = LEDGER_NOBODY; strchr("nd", owners[state]) != NULL && i <= LEDGER_DESTINATION; i++) {
+        assert_ok(ledger_move(t.ledger, i, &err) == 0, &err);
+        if (owners[state] == 'n') {
+            break;
+        }
+    }
+    return t;
+}
+
+static void end(struct takeover *t) {
+    ledger_close(t->ledger, true);
+}
+
+static char owner_of(const struct takeover *t) {
+    return "snd"[ledger_owner(t->ledger)];
+}
+
 static void moves_are_those_of_the_table(void **state) {
     (void)state;
     for (unsigned from = 0; from < TAKEOVER_STATES; from++) {
         for (unsigned to = 0; to < TAKEOVER_STATES; to++) {
-            struct takeover t = { .state = from };
+            struct takeover t = begin(from);
             struct error err = { 0 };
             bool may = strchr(legal[from], letters[to]) != NULL;
+            char before = owner_of(&t);
             assert_int_equal(takeover_may_move(from, to), may);
             assert_int_equal(takeover_move(&t, to, &err), may ? 0 : -1);
             assert_int_equal(t.state, may ? to : from);
             assert_int_equal(error_is_set(&err), !may);
+            assert_int_equal(owner_of(&t), may && owners[to] != '?' ? owners[to] : before);
+            end(&t);
         }
     }
+}
+
+/* What has run here is not given back to the source, whatever is thought afterwards. */
+static void what_has_run_is_never_given_back(void **state) {
+    (void)state;
+    struct takeover t = begin(TAKEOVER_ASKED);
+    struct error err = { 0 };
+    takeover_ran(&t);
+    assert_refused(takeover_move(&t, TAKEOVER_NEVER, &err), &err, ERROR_SYSTEM, "has run at the destination");
+    assert_int_equal(t.state, TAKEOVER_ASKED);
+    assert_int_equal(owner_of(&t), 'd');
+    assert_ok(takeover_move(&t, TAKEOVER_DONE, &err) == 0, &err);
+    end(&t);
 }
 
 /* Reachable from `from` without passing through `without`. */
@@ -60,6 +101,7 @@ static void an_illegal_move_names_both(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(moves_are_those_of_the_table),
+        cmocka_unit_test(what_has_run_is_never_given_back),
         cmocka_unit_test(nothing_runs_that_was_not_asked_to),
         cmocka_unit_test(an_illegal_move_names_both),
     };
