@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/text.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -11,6 +12,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
 
@@ -338,6 +340,64 @@ bool process_has_ended(pid_t pid) {
         return ferror(file) && is_gone(errno);
     }
     return state[2] == 'Z' || state[2] == 'X';
+}
+
+pid_t process_parse_nspid(const char *line) {
+    static const char field[] = "NSpid:";
+    uint64_t id = 0;
+    if (strncmp(line, field, sizeof(field) - 1) != 0) {
+        return 0;
+    }
+    for (const char *s = line + sizeof(field) - 1; *s != '\0' && *s != '\n';) {
+        s += strspn(s, " \t");
+        if (!text_number(&s, &id) || id == 0 || id > INT_MAX || (*s != '\t' && *s != ' ' && *s != '\n' && *s != '\0')) {
+            return 0;
+        }
+    }
+    return (pid_t)id;
+}
+
+/* What thread `id` of our namespace is called in its own; 0: it is gone, or the kernel has no pid namespaces. */
+static pid_t inner_id(pid_t id) {
+    FILE *file CLEANUP_FCLOSE = open_proc(id, "status");
+    char *line CLEANUP_FREE = NULL;
+    size_t line_size = 0;
+    while (file != NULL && getline(&line, &line_size, file) > 0) {
+        pid_t inner = process_parse_nspid(line);
+        if (inner != 0) {
+            return inner;
+        }
+    }
+    return 0;
+}
+
+int process_outer_threads(pid_t pid, pid_t *ids, size_t count, struct error *err) {
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    DIR *dir CLEANUP_CLOSEDIR = opendir(path);
+    bool *found CLEANUP_FREE = calloc(count + 1, sizeof(*found));
+    if (found == NULL || inner_id(pid) == 0) {
+        return 0; /* not told: they are what they are */
+    }
+    if (dir == NULL) {
+        return proc_error(pid, "task", err);
+    }
+    for (struct dirent *entry; (errno = 0, entry = readdir(dir)) != NULL;) {
+        pid_t outer = (pid_t)strtol(entry->d_name, NULL, 10), inner = outer > 0 ? inner_id(outer) : 0;
+        for (size_t i = 0; i < count && inner > 0; i++) {
+            if (!found[i] && ids[i] == inner) {
+                ids[i] = outer;
+                found[i] = true;
+                break;
+            }
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!found[i]) {
+            return error_set(err, ERROR_VMM, "process %d has no thread %d", (int)pid, (int)ids[i]);
+        }
+    }
+    return 0;
 }
 
 void process_name(pid_t pid, char *name, size_t name_size) {

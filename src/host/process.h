@@ -57,6 +57,13 @@ int process_start_time(pid_t pid, uint64_t *ticks, struct error *err);
 /* Whether the process is gone, or has ended and is only waited for by its parent (a zombie). */
 bool process_has_ended(pid_t pid);
 
+/* Turns the ids that a process gives for its own threads, counted in its own pid namespace, into those that we know
+ * them by, in place. Where both are in one namespace they are the same. -1 also when a thread is not there. */
+int process_outer_threads(pid_t pid, pid_t *ids, size_t count, struct error *err);
+
+/* The innermost id of a line "NSpid:\tOUTER\t…\tINNER" of /proc/PID/status; 0 when it is none. A fuzz target. */
+pid_t process_parse_nspid(const char *line);
+
 /* Copies the process's short name to `name`, "?" when it cannot be had. */
 void process_name(pid_t pid, char *name, size_t name_size);
 

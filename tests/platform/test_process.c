@@ -6,11 +6,16 @@
 #include "host/process.h"
 
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void parse_good_lines(void **state) {
@@ -225,11 +230,94 @@ static void status_numbers(void **state) {
     assert_true(error_is_set(&err));
 }
 
+static void parse_nspid(void **state) {
+    (void)state;
+    assert_int_equal(process_parse_nspid("NSpid:\t4711\n"), 4711);
+    assert_int_equal(process_parse_nspid("NSpid:\t4711\t12\t3\n"), 3);
+    assert_int_equal(process_parse_nspid("NSpid:\t4711\t12"), 12);
+    static const char *const bad[] = { "",
+                                       "NSpid:",
+                                       "NSpid:\n",
+                                       "NSpid:\t0\n",
+                                       "NSpid:\t1\t-2\n",
+                                       "NSpid:\t1x\n",
+                                       "NSpid:\t99999999999\n",
+                                       "Pid:\t3\n",
+                                       "NSpid:\t1\t18446744073709551617\n" };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        assert_int_equal(process_parse_nspid(bad[i]), 0);
+    }
+}
+
+struct inner {
+    pid_t threads[2];
+};
+
+static void *tell_thread(void *opaque) {
+    pid_t *id = opaque;
+    __atomic_store_n(id, (pid_t)syscall(SYS_gettid), __ATOMIC_RELEASE);
+    for (;;) {
+        pause();
+    }
+    return NULL;
+}
+
+/* A process in a pid namespace of its own, as in a container: it says 1 and 2 of its threads. */
+static void threads_of_another_namespace(void **state) {
+    (void)state;
+    struct inner *inner = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(inner, MAP_FAILED);
+    struct error err = { 0 };
+    if (geteuid() != 0) {
+        skip();
+    }
+    pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, NULL, NULL, NULL, 0);
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, tell_thread, &inner->threads[1]);
+        tell_thread(&inner->threads[0]);
+    }
+    while (__atomic_load_n(&inner->threads[0], __ATOMIC_ACQUIRE) == 0 ||
+           __atomic_load_n(&inner->threads[1], __ATOMIC_ACQUIRE) == 0) {
+        usleep(1000);
+    }
+    assert_int_equal(inner->threads[0], 1);
+    pid_t ids[3] = { inner->threads[1], inner->threads[0] };
+    assert_int_equal(process_outer_threads(pid, ids, 2, &err), 0);
+    assert_int_equal(ids[1], pid);
+    assert_int_not_equal(ids[0], pid);
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/task/%d", (int)pid, (int)ids[0]);
+    assert_int_equal(access(path, F_OK), 0);
+    ids[0] = 77; /* none of its */
+    assert_int_equal(process_outer_threads(pid, ids, 1, &err), -1);
+    assert_true(error_is_set(&err));
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    munmap(inner, 4096);
+}
+
+static void threads_of_our_own(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    pid_t id = (pid_t)syscall(SYS_gettid), same = id;
+    assert_int_equal(process_outer_threads(getpid(), &same, 1, &err), 0);
+    assert_int_equal(same, id);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parse_good_lines), cmocka_unit_test(parse_bad_lines), cmocka_unit_test(parse_at_the_limits),
-        cmocka_unit_test(mapped_file),      cmocka_unit_test(command_line),    cmocka_unit_test(descriptors),
+        cmocka_unit_test(parse_good_lines),
+        cmocka_unit_test(parse_bad_lines),
+        cmocka_unit_test(parse_at_the_limits),
+        cmocka_unit_test(mapped_file),
+        cmocka_unit_test(command_line),
+        cmocka_unit_test(descriptors),
         cmocka_unit_test(status_numbers),
+        cmocka_unit_test(parse_nspid),
+        cmocka_unit_test(threads_of_another_namespace),
+        cmocka_unit_test(threads_of_our_own),
     };
     return cmocka_run_group_tests(tests, NULL, platform_end);
 }
