@@ -15,8 +15,14 @@
 #define LOAD_TIMEOUT (100 * CLOCK_S)
 
 int destination_inspect(struct destination *d, json_t *args, json_t *reply, struct error *err) {
-    if (params_merge(&d->params, json_object_get(args, "params"), err) < 0 ||
-        vmm_match(d->vmm, json_object_get(args, "guest"), err) < 0) {
+    json_t *guest = json_object_get(args, "guest");
+    if (params_merge(&d->params, json_object_get(args, "params"), err) < 0) {
+        return -1;
+    }
+    if (d->params.value[PARAM_CHECK_DISKS] == 0) {
+        json_object_del(guest, "disks");
+    }
+    if (vmm_match(d->vmm, guest, err) < 0) {
         return -1;
     }
     link_set_timeout(d->caller.link, d->params.value[PARAM_LINK_TIMEOUT] * CLOCK_S);

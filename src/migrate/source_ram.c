@@ -42,8 +42,13 @@ static int breathe(struct source *s, struct error *err) {
     return 0;
 }
 
-/* The source's sockets take a pass faster than the destination places it: waits until nothing of it is on the way. */
+/* The source's sockets take a pass faster than the destination places it: waits until nothing of it is on the way. And
+ * what would stand against the stop by now is looked for here: a scan follows, so the time that it takes does not make
+ * the pause longer, and the destination's VMM has not begun to load. */
 static int wait_placed(struct source *s, struct error *err) {
+    if (s->vmm->ops->still_movable(s->vmm, err) < 0) {
+        return -1;
+    }
     json_t *args = json_pack("{s:I}", "pass", (json_int_t)ram_send_pass(s->send));
     return source_request(s, args, err) < 0 || source_await(s, REPLY_TIMEOUT, NULL, err) < 0 ? -1 : 0;
 }

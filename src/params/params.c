@@ -111,6 +111,8 @@ static const struct param_row table[PARAM_COUNT] = {
                         "how writes of the guest are seen; auto: the best that the kernel has" },
     [PARAM_LINK_TIMEOUT] = { "link-timeout", NULL, 2, 3600, 10, STRICTER, false,
                              "silence after which the connection counts as broken", .unit = UNIT_S },
+    [PARAM_CHECK_DISKS] = { "check-disks", on_off, 0, 1, 1, SOURCE_SAYS, false,
+                            "off: disks may look different at the destination; that they are the same is your word" },
     [PARAM_AUTOSTART] = { "autostart", on_off, 0, 1, 1, DESTINATION_SAYS, false,
                           "off leaves the guest paused at the destination" },
     [PARAM_SOURCE_QUIT] = { "source-quit", on_off, 0, 1, 0, SOURCE_ONLY, true,

@@ -84,3 +84,11 @@ int findings_conclude(const struct findings *f, struct error *err) {
     }
     return error_set(err, ERROR_REFUSED, "%s", text);
 }
+
+void name_list_add(struct name_list *n, const char *name) {
+    size_t room = sizeof(n->text) - n->used;
+    int length = snprintf(n->text + n->used, room, "%s%s", n->used > 0 ? ", " : "", name);
+    if (length > 0) {
+        n->used += (size_t)length < room ? (size_t)length : room - 1;
+    }
+}

@@ -34,4 +34,11 @@ int findings_take(struct findings *f, int result, struct error *err);
  * full, when there are any. */
 int findings_conclude(const struct findings *f, struct error *err);
 
+/* Names for a text: "a, b, c", cut to fit. Begins as {0}. */
+struct name_list {
+    char text[600];
+    size_t used; /* bytes of text; 0: no name */
+};
+void name_list_add(struct name_list *n, const char *name);
+
 #endif

@@ -77,7 +77,11 @@ struct vmm_ops {
      * inspect(). -1: they could not be compared, as for a description that makes no sense. */
     int (*match)(struct vmm *vmm, json_t *source, struct findings *found, struct error *err);
 
-    /* Whether the VMM's memory is still mapped as it was inspected (no hot-plug since). */
+    /* Source, between the last pass and the stop, while the guest runs: whether anything has come that inspect() would
+     * refuse, or has changed of what describe() told. Takes its time: it looks at every process of the host. */
+    int (*still_movable)(struct vmm *vmm, struct error *err);
+    /* Source, in the pause: whether memory, devices and disks are still what was inspected and described. A few
+     * milliseconds. */
     int (*unchanged)(struct vmm *vmm, struct error *err);
 
     /* The threads that run the guest's vCPUs: *threads is the caller's to free. */

@@ -144,7 +144,7 @@ def test_another_process_maps_the_ram(make_bare, spare):
         migration.complete(PATIENCE)
 
 
-DEVICES = ["vfio-pci", "vhost-vdpa-device-pci", "vhost-user-blk-pci", "ivshmem-plain", "virtio-mem-pci"]
+DEVICES = ["vhost-scsi-pci", "vfio-pci", "vhost-vdpa-device-pci", "vhost-user-blk-pci", "ivshmem-plain", "virtio-mem-pci"]
 
 
 @pytest.mark.parametrize("type_", DEVICES)

@@ -61,6 +61,26 @@ static const struct {
     { "/machine/unattached", list_unattached },
 };
 
+static json_t *feature_word(unsigned eax, const char *reg, json_int_t bits) {
+    return json_pack("{s:s, s:I, s:I}", "cpuid-register", reg, "cpuid-input-eax", (json_int_t)eax, "features", bits);
+}
+
+/* A qemu64: what of it is looked at. */
+static json_t *cpu_object(void) {
+    json_t *words = json_pack("[o, o, o]", feature_word(1, "EDX", 126614525), feature_word(1, "ECX", 2155880449),
+                              feature_word(0x80000001, "EDX", 563346429));
+    return json_pack("{s:s, s:s, s:i, s:o}", "type", CPU_TYPE, "vendor", "AuthenticAMD", "phys-bits", 40,
+                     "feature-words", words);
+}
+
+static json_t *machine_object(const struct machine *machine) {
+    json_int_t size = (json_int_t)(machine->memory.pages * STUNT_PAGE);
+    int cpus = (int)machine->dirty.count;
+    return json_pack("{s:s, s:b, s:b, s:s, s:{s:I, s:i, s:I}, s:{s:i, s:i, s:i, s:i, s:i}}", "type",
+                     machine->options.machine, "usb", 0, "hpet", 1, "smm", "auto", "memory", "size", size, "slots", 0,
+                     "max-size", size, "smp", "cpus", cpus, "maxcpus", cpus, "sockets", 1, "cores", cpus, "threads", 1);
+}
+
 /* The properties of one object, {name: value}, by its path; NULL when there is none. A new reference. */
 static json_t *find_object(const struct machine *machine, const char *path) {
     char name[128];
@@ -90,10 +110,10 @@ static json_t *find_object(const struct machine *machine, const char *path) {
     for (unsigned i = 0; i < machine->dirty.count; i++) {
         snprintf(name, sizeof(name), "/machine/unattached/device[%u]", i);
         if (strcmp(name, path) == 0) {
-            return json_pack("{s:s}", "type", CPU_TYPE);
+            return cpu_object();
         }
     }
-    return strcmp(path, "/machine") == 0 ? json_pack("{s:s}", "type", machine->options.machine) : NULL;
+    return strcmp(path, "/machine") == 0 ? machine_object(machine) : NULL;
 }
 
 json_t *qom_list(const struct machine *machine, const char *path, struct error *err) {

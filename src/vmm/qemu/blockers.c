@@ -16,6 +16,8 @@ static const struct {
 } blocked_types[] = {
     { "vfio-", "a device of the host (VFIO) writes the guest's RAM unseen: unplug it first" },
     { "vhost-vdpa-", "a vDPA device writes the guest's RAM unseen: unplug it first" },
+    { "vhost-scsi", "the host's kernel moves its data into the guest's RAM, and nothing waits for what is under way: "
+                    "unplug it first" },
     { "vhost-user-", "vhost-user back ends write the guest's RAM unseen: unplug it first" },
     { "ivshmem", "its memory is shared with others and cannot be moved: unplug it first" },
     { "virtio-mem", "its memory comes and goes while godwit works: unplug it first" },

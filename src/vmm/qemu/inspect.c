@@ -30,7 +30,7 @@ static int check_source(struct qemu *q, struct error *err) {
 }
 
 /* QEMU's own reasons (since 6.0). Asked for after ours, which say what to do about it. */
-static int check_blocked_reasons(struct qemu *q, struct error *err) {
+int qemu_check_blocked_reasons(struct qemu *q, struct error *err) {
     struct query_migration m;
     if (query_migration(q->qmp, &m, err) < 0) {
         return -1;
@@ -136,7 +136,8 @@ int qemu_inspect(struct vmm *vmm, enum vmm_side side, struct findings *found, st
         return findings_take(found, usable, err);
     }
     if (qemu_find_blockers(q, found, err) < 0 ||
-        (side == VMM_SOURCE && findings_take(found, check_blocked_reasons(q, err), err) < 0)) {
+        (side == VMM_SOURCE &&
+         (qemu_find_jobs(q, found, err) < 0 || findings_take(found, qemu_check_blocked_reasons(q, err), err) < 0))) {
         return -1;
     }
     return qemu_find_ram(q, found, err) < 0 ? -1 : sum_ram_blocks(q, err);

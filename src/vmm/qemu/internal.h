@@ -57,6 +57,7 @@ struct qemu {
     bool ran;           /* this side let the guest run */
     uint64_t all_ram;   /* bytes of all RAM blocks, QEMU's own included, at the inspection; 0: it does not tell */
     int64_t stopped_at; /* clock_now() of the last STOP event, 0: none since it was cleared */
+    json_t *described;  /* {"devices", "disks"} as they were described last; NULL: never */
 };
 
 static inline struct qemu *qemu_of(struct vmm *vmm) {
@@ -98,8 +99,18 @@ int qemu_inspect(struct vmm *vmm, enum vmm_side side, struct findings *found, st
 int qemu_find_blockers(struct qemu *q, struct findings *found, struct error *err);
 /* Fills vmm->ram with the back ends that can be moved; each of the others is refused. */
 int qemu_find_ram(struct qemu *q, struct findings *found, struct error *err);
-int qemu_unchanged(struct vmm *vmm, struct error *err);
+/* Whether the back ends and their mappings are those that were inspected; with `others` also that nobody else maps
+ * them, which looks at every process. */
+int qemu_check_ram(struct qemu *q, bool others, struct error *err);
+int qemu_check_blocked_reasons(struct qemu *q, struct error *err);
 void qemu_free_ram(struct vmm *vmm);
+
+/* jobs.c: what QEMU is doing with the guest that must end first. */
+int qemu_find_jobs(struct qemu *q, struct findings *found, struct error *err);
+
+/* changes.c */
+int qemu_still_movable(struct vmm *vmm, struct error *err);
+int qemu_unchanged(struct vmm *vmm, struct error *err);
 
 /* describe.c, match.c */
 json_t *qemu_describe(struct vmm *vmm, struct error *err);

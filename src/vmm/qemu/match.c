@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The source's description against the destination's own. What the source says is as little trusted as any peer. */
+#include "vmm/qemu/board.h"
+#include "vmm/qemu/cpu.h"
+#include "vmm/qemu/describe.h"
+#include "vmm/qemu/disks.h"
 #include "vmm/qemu/internal.h"
 
-#include <stdio.h>
 #include <string.h>
 
-#define DEVICES_MAX 4096
 #define TEXT_MAX 256
 
 /* A member of the source's description as text, cut and made printable. */
@@ -123,41 +125,14 @@ static int match_ram(const struct vmm *vmm, const json_t *theirs, struct finding
     return found <= vmm->ram_count ? 0 : error_set(err, ERROR_PEER, "the source names a RAM back end twice");
 }
 
-/* What one side lacks, for people: "a, b, c", cut to fit. */
-struct missing {
-    char text[300];
-    size_t used;
-};
-
-static void note_missing(struct missing *m, const char *device) {
-    int n = snprintf(m->text + m->used, sizeof(m->text) - m->used, "%s%s", m->used ? ", " : "", device);
-    if (n > 0) {
-        m->used += (size_t)n < sizeof(m->text) - m->used ? (size_t)n : sizeof(m->text) - 1 - m->used;
-    }
-}
-
-/* Walks both sorted lists at once; a device that is there twice must be there twice at the other end. */
 static int match_devices(const json_t *ours, const json_t *theirs, struct findings *f, struct error *err) {
-    const json_t *here = json_object_get(ours, "devices"), *there = json_object_get(theirs, "devices");
-    struct missing at_source = { 0 }, at_destination = { 0 };
-    size_t i = 0, k = 0, n = json_array_size(here), m = json_array_size(there);
-    if (!json_is_array(there) || m > DEVICES_MAX) {
+    const json_t *there = json_object_get(theirs, "devices");
+    struct name_list at_source = { 0 }, at_destination = { 0 };
+    if (!json_is_array(there) || json_array_size(there) > DEVICES_MAX) {
         return error_set(err, ERROR_PEER, "the source's description of its guest has no list of devices");
     }
-    while (i < n || k < m) {
-        char a[2 * TEXT_MAX], b[2 * TEXT_MAX];
-        if (k < m && !query_string(json_array_get(there, k), b, sizeof(b))) {
-            return error_set(err, ERROR_PEER, "the source's list of devices makes no sense");
-        }
-        query_string(json_array_get(here, i), a, sizeof(a));
-        int order = i == n ? 1 : k == m ? -1 : strcmp(a, b);
-        if (order < 0) {
-            note_missing(&at_source, a);
-        } else if (order > 0) {
-            note_missing(&at_destination, b);
-        }
-        i += order <= 0;
-        k += order >= 0;
+    if (compare_devices(json_object_get(ours, "devices"), there, &at_source, &at_destination) < 0) {
+        return error_set(err, ERROR_PEER, "the source's list of devices makes no sense");
     }
     if (at_source.used > 0 || at_destination.used > 0) {
         findings_refuse(f, "the devices differ: the destination lacks [%s], the source lacks [%s]", at_destination.text,
@@ -189,6 +164,9 @@ int qemu_match(struct vmm *vmm, json_t *source, struct findings *f, struct error
         match_ram(vmm, source, f, err) < 0 || match_devices(ours, source, f, err) < 0) {
         return -1;
     }
+    cpu_match(json_object_get(ours, "cpu"), json_object_get(source, "cpu"), f);
+    board_match(json_object_get(ours, "board"), json_object_get(source, "board"), f);
+    disks_match(json_object_get(ours, "disks"), json_object_get(source, "disks"), f);
     match_version(qemu_of(vmm), source, f);
     return 0;
 }

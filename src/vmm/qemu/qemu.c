@@ -51,6 +51,7 @@ static int take_ledger(struct qemu *q, struct error *err) {
 static void qemu_close(struct vmm *vmm) {
     struct qemu *q = qemu_of(vmm);
     qemu_free_ram(vmm);
+    json_decref(q->described);
     qmp_close(q->qmp);
     ledger_close(vmm->ledger, true);
     free(q);
@@ -108,6 +109,7 @@ static const struct vmm_ops ops = {
     .describe = qemu_describe,
     .cpu_threads = qemu_cpu_threads,
     .match = qemu_match,
+    .still_movable = qemu_still_movable,
     .unchanged = qemu_unchanged,
     .guest_running = qemu_guest_running,
     .drain = qemu_drain,

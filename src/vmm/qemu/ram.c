@@ -216,15 +216,9 @@ static int open_file(struct qemu *q, struct vmm_ram *ram, const struct mapping *
     return ram->fd >= 0 ? 0 : error_errno(err, ERROR_SYSTEM, "RAM back end %s: cannot open %s", ram->id, m->path);
 }
 
-static int check_others(struct qemu *q, const struct vmm_ram *ram, struct error *err) {
+static int check_other_mapper(struct qemu *q, const struct vmm_ram *ram, struct error *err) {
     pid_t other;
     char name[64];
-    for (size_t i = 0; i + 1 < q->vmm.ram_count; i++) {
-        if (q->vmm.ram[i].device == ram->device && q->vmm.ram[i].inode == ram->inode) {
-            return error_set(err, ERROR_REFUSED, "the RAM back ends %s and %s share one file: give each its own",
-                             q->vmm.ram[i].id, ram->id);
-        }
-    }
     int n = process_find_other_mapper(q->vmm.pid, ram->device, ram->inode, &other, name, sizeof(name), err);
     if (n > 0) {
         return error_set(err, ERROR_REFUSED,
@@ -233,6 +227,16 @@ static int check_others(struct qemu *q, const struct vmm_ram *ram, struct error 
                          (int)other, name);
     }
     return n;
+}
+
+static int check_others(struct qemu *q, const struct vmm_ram *ram, struct error *err) {
+    for (size_t i = 0; i + 1 < q->vmm.ram_count; i++) {
+        if (q->vmm.ram[i].device == ram->device && q->vmm.ram[i].inode == ram->inode) {
+            return error_set(err, ERROR_REFUSED, "the RAM back ends %s and %s share one file: give each its own",
+                             q->vmm.ram[i].id, ram->id);
+        }
+    }
+    return check_other_mapper(q, ram, err);
 }
 
 /* What the back end says of itself. */
@@ -412,20 +416,25 @@ static int count_backend(void *opaque, const char *name, const char *type, struc
     return error_set(err, ERROR_REFUSED, "RAM (%s) was plugged into the guest meanwhile", name);
 }
 
-int qemu_unchanged(struct vmm *vmm, struct error *err) {
-    struct search s = { .q = qemu_of(vmm) };
+int qemu_check_ram(struct qemu *q, bool others, struct error *err) {
+    struct search s = { .q = q };
     CLEANUP_FREE struct mapping *maps = NULL;
     size_t count;
-    if (process_mappings(vmm->pid, &maps, &count, err) < 0) {
+    if (process_mappings(q->vmm.pid, &maps, &count, err) < 0) {
         return -1;
     }
-    for (size_t i = 0; i < vmm->ram_count; i++) {
-        if (!same_ranges(&vmm->ram[i], maps, count)) {
-            return error_set(err, ERROR_REFUSED, "QEMU has mapped the RAM back end %s anew meanwhile", vmm->ram[i].id);
+    for (size_t i = 0; i < q->vmm.ram_count; i++) {
+        if (!same_ranges(&q->vmm.ram[i], maps, count)) {
+            return error_set(err, ERROR_REFUSED, "QEMU has mapped the RAM back end %s anew meanwhile",
+                             q->vmm.ram[i].id);
+        }
+        if (others && check_other_mapper(q, &q->vmm.ram[i], err) < 0) {
+            return -1;
         }
     }
-    if (query_children(s.q->qmp, "/objects", count_backend, &s, err) != 0) {
+    if (query_children(q->qmp, "/objects", count_backend, &s, err) != 0) {
         return -1;
     }
-    return s.count == vmm->ram_count ? 0 : error_set(err, ERROR_REFUSED, "RAM was unplugged from the guest meanwhile");
+    return s.count == q->vmm.ram_count ? 0
+                                       : error_set(err, ERROR_REFUSED, "RAM was unplugged from the guest meanwhile");
 }
