@@ -8,28 +8,38 @@
 #include "migrate/recover.h"
 #include "migrate/stage.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* Takes the faults that are planned for the beginning of a stage. */
-static int take_faults(struct source *s, struct error *err) {
-    if (fault_planned("kill-source", s->stage)) {
+int source_take_faults(struct source *s, const char *where, struct error *err) {
+    if (fault_planned("kill-source", where)) {
         raise(SIGKILL);
     }
-    if (fault_planned("fail", s->stage)) {
-        return error_set(err, ERROR_SYSTEM, "a fault was planned for stage '%s'", s->stage);
+    if (fault_planned("fail", where)) {
+        return error_set(err, ERROR_SYSTEM, "a fault was planned for stage '%s'", where);
     }
-    clock_sleep(fault_value("deaf", s->stage, 0) * CLOCK_MS);
-    int64_t until = clock_now() + fault_value("hold", s->stage, 0) * CLOCK_MS;
+    clock_sleep(fault_value("deaf", where, 0) * CLOCK_MS);
+    int64_t until = clock_now() + fault_value("hold", where, 0) * CLOCK_MS;
     while (clock_now() < until) {
         if (source_poll(s, -1, until - clock_now(), err) < 0) {
             return -1;
         }
     }
     return 0;
+}
+
+/* A wait for the VMM that was called off does not know by whom. */
+static int name_cancel(struct source *s, struct error *err) {
+    struct pollfd p[2] = { { .fd = s->config->signal_fd, .events = POLLIN }, { .fd = s->cancel_fd, .events = POLLIN } };
+    if (err->class == ERROR_CANCELLED && !source_handed_over(s) && poll(p, 2, 0) > 0) {
+        error_clear(err);
+        source_check_cancel(s, err);
+    }
+    return -1;
 }
 
 static int run_stages(struct source *s, struct error *err) {
@@ -39,8 +49,8 @@ static int run_stages(struct source *s, struct error *err) {
         status_set_state(&s->status, stages[i].state, s->stage);
         events_emit(&s->events, "stage", json_pack("{s:s}", "stage", s->stage));
         log_debug("stage %s", s->stage);
-        if (take_faults(s, err) < 0 || stages[i].source(s, err) < 0) {
-            return -1;
+        if (source_take_faults(s, s->stage, err) < 0 || stages[i].source(s, err) < 0) {
+            return name_cancel(s, err);
         }
         log_debug("stage %s took %.1f ms", s->stage, (double)(clock_now() - begin) / 1e6);
     }
@@ -50,6 +60,7 @@ static int run_stages(struct source *s, struct error *err) {
 static int init(struct source *s, struct error *err) {
     pthread_mutex_init(&s->params_lock, NULL);
     status_init(&s->status);
+    switchover_init(&s->switchover, s->vmm);
     s->stage = "connect";
     s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (s->cancel_fd < 0) {
@@ -63,9 +74,10 @@ static int init(struct source *s, struct error *err) {
         return -1;
     }
     /* Known from the start, for what is said after a failure depends on it; asked for again when it counts. */
-    if (s->vmm->ops->guest_running(s->vmm, &s->guest_was_running, err) < 0) {
+    if (s->vmm->ops->guest_running(s->vmm, &s->switchover.guest_was_running, err) < 0) {
         return -1;
     }
+    source_watch_vmm(s);
     return events_open(&s->events, s->config->events_path, err);
 }
 
@@ -78,7 +90,7 @@ static void release(struct source *s) {
     for (unsigned i = 0; i < s->channel_count; i++) {
         conn_break(&s->channels[i]);
     }
-    relay_stop(&s->relay);
+    relay_stop(&s->switchover.relay);
     status_note(&s->status, &s->status.transferred, source_transferred(s));
     if (s->link != NULL) {
         link_break(s->link);
@@ -104,7 +116,7 @@ static void release_rest(struct source *s) {
     view_close(&s->view);
     ram_free(&s->ram);
     json_decref(s->reply);
-    json_decref(s->rejections);
+    rejections_free(&s->rejections);
     json_decref(s->converge_config);
     events_close(&s->events);
     if (s->cancel_fd >= 0) {
@@ -146,8 +158,8 @@ static bool vmm_has_ended(const struct source *s) {
 /* Says how the guest is after a failure before hand-over, and returns the exit status for it. */
 static int judge_guest(struct source *s, const struct error *cause, const struct error *undo) {
     struct error unknown = { 0 };
-    bool ran = s->guest_was_running, runs = ran, undone = !error_is_set(undo);
-    if (!undone || cause->class == ERROR_VMM) {
+    bool ran = s->switchover.guest_was_running, runs = ran, undone = !error_is_set(undo);
+    if (!undone || cause->class == ERROR_VMM || cause->class == ERROR_REFUSED) {
         s->vmm->ops->guest_running(s->vmm, &runs, &unknown);
     }
     if (!undone && vmm_has_ended(s)) {
@@ -177,7 +189,7 @@ static int judge_guest(struct source *s, const struct error *cause, const struct
 static int abort_migration(struct source *s, struct error *cause) {
     struct error undo = { 0 };
     source_converge_close(s);
-    if (s->vmm->ops->undo(s->vmm, true, &undo) < 0) {
+    if (switchover_undo(&s->switchover, &undo) < 0) {
         log_debug("undo: %s", undo.desc);
     }
     source_find_cause(s, cause);
@@ -186,6 +198,11 @@ static int abort_migration(struct source *s, struct error *cause) {
     int status = judge_guest(s, cause, &undo);
     note_failure(s, cause, status == 3 ? "in-doubt" : cause->class == ERROR_CANCELLED ? "cancelled" : "failed");
     return status == 1 && cause->class == ERROR_USAGE ? 2 : status;
+}
+
+/* The destination has said that it will never run the guest: the one way back behind the hand-over. */
+static int take_back(struct source *s, struct error *err) {
+    return ledger_move(s->vmm->ledger, LEDGER_SOURCE, err);
 }
 
 /* After hand-over: nobody may run the guest on our word alone. */
@@ -198,6 +215,7 @@ static int leave_in_doubt(struct source *s, struct error *cause) {
               "The destination decides. Look there first: if the guest runs there, end this VMM; if it can be let run "
               "there, do that. Only when the destination's VMM has been ended, 'godwit resolve --take-back' here takes "
               "the guest back");
+    switchover_end(&s->switchover);
     if (s->vmm->ops->undo(s->vmm, false, &undo) < 0) {
         log_warning("the VMM's settings were not put back: %s", undo.desc);
     }
@@ -206,6 +224,10 @@ static int leave_in_doubt(struct source *s, struct error *cause) {
 
 static int conclude(struct source *s, int rc, struct error *err) {
     int status = 0;
+    struct error ignored = { 0 };
+    if (rc < 0 && s->switchover.never && take_back(s, &ignored) < 0) {
+        log_error("%s", ignored.desc);
+    }
     if (rc < 0) {
         status = source_handed_over(s) ? leave_in_doubt(s, err) : abort_migration(s, err);
     }

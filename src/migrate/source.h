@@ -15,8 +15,9 @@
 #include "migrate/devices.h"
 #include "migrate/events.h"
 #include "migrate/guardian.h"
-#include "migrate/relay.h"
+#include "migrate/rejections.h"
 #include "migrate/status.h"
+#include "migrate/switchover.h"
 #include "params/params.h"
 #include "policy/converge.h"
 #include "policy/forecast.h"
@@ -81,13 +82,12 @@ struct source {
     struct digest_key key;
     struct ram_send *send;
     struct devices devices;
-    json_t *rejections;      /* array: what the destination could not place, not yet marked (source_rejected.c) */
-    unsigned rejected_count; /* batches, in all */
-    int64_t scanned_at;      /* clock_now() of the last scan that was no sample */
-    int64_t rated_at;        /* the same of the scan that the dirty rate was measured by, a sample maybe */
-    uint64_t found_pages;    /* by looks since the dirty rate was measured last */
-    uint64_t dirty_pages;    /* what it was measured by: so many were found written, ... */
-    int64_t dirty_interval;  /* ... in so many ns */
+    struct rejections rejections; /* what the destination could not place */
+    int64_t scanned_at;           /* clock_now() of the last scan that was no sample */
+    int64_t rated_at;             /* the same of the scan that the dirty rate was measured by, a sample maybe */
+    uint64_t found_pages;         /* by looks since the dirty rate was measured last */
+    uint64_t dirty_pages;         /* what it was measured by: so many were found written, ... */
+    int64_t dirty_interval;       /* ... in so many ns */
     struct deferral deferral;
     struct pass_start {   /* of the running or last pass */
         uint64_t pages;   /* dirty, those that wait included */
@@ -109,22 +109,22 @@ struct source {
     _Atomic bool force;        /* somebody wants the switchover now */
     bool force_offered;
 
-    /* The switchover. */
-    struct relay relay;
-    bool guest_was_running;
-    int64_t stopped_at;  /* clock_now() at the guest's stop */
+    struct switchover switchover;
     int64_t progress_at; /* when the progress line is due */
     const char *stage;
 };
 
 /* From here on the guest never runs here again, unless the ledger says so. */
 static inline bool source_handed_over(const struct source *s) {
-    const struct ledger *l = s->vmm->ledger;
-    return !ledger_was_left(l) && ledger_owner(l) != LEDGER_SOURCE;
+    return switchover_handed_over(&s->switchover);
 }
 
 /* Runs a whole migration. Returns the exit status of the contract (0, 1, 3) and the report of --json in *report. */
 int source_run(const struct source_config *config, json_t **report);
+
+/* source.c. Takes the faults that are planned for a place: the beginning of a stage, or "load", when the device state
+ * is saved and the destination loads it. */
+int source_take_faults(struct source *s, const char *where, struct error *err);
 
 /* Stages (stage.c). */
 int source_connect(struct source *s, struct error *err);
@@ -168,11 +168,13 @@ int source_await(struct source *s, int64_t timeout_ns, json_t **reply, struct er
  * comes soon. For a migration that has failed already. */
 void source_find_cause(struct source *s, struct error *err);
 uint64_t source_transferred(struct source *s);
+/* Somebody wants the migration to end: -1, unless it is too late for that. */
+int source_check_cancel(struct source *s, struct error *err);
+/* The wait inside the VMM's functions: what ends it, and what goes on meanwhile. Until the hand-over. */
+void source_watch_vmm(struct source *s);
 
-/* source_rejected.c: takes a message of the destination that it could not place a batch. */
-int source_note_rejection(struct source *s, json_t *message, struct error *err);
-/* Between passes: marks those pages as dirty, so that the next pass sends them in full. Returns how many batches. */
-size_t source_mark_rejections(struct source *s);
+/* source_verify.c: behind the last scan nobody writes the guest's RAM. -1 when somebody did. */
+int source_verify(struct source *s, struct error *err);
 
 /* source_scan.c: between passes, marks what the guest wrote since the last scan as dirty, and protects it again. */
 int source_scan(struct source *s, struct error *err);

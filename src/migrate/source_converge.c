@@ -233,7 +233,7 @@ int source_converge_decide(struct source *s, struct converge_decision *d, struct
  * But for the few times that heat is sampled. */
 static bool samples(struct source *s) {
     bool rate = source_param(s, PARAM_THROTTLE_POLICY) == CONVERGE_RATE;
-    return rate && s->throttle != NULL && s->stopped_at == 0 && ram_send_pass(s->send) > 1;
+    return rate && s->throttle != NULL && s->switchover.stopped_at == 0 && ram_send_pass(s->send) > 1;
 }
 
 /* ns until the next decision is due. */
@@ -250,7 +250,7 @@ int64_t source_converge_wait(struct source *s) {
 }
 
 int source_converge_within(struct source *s, struct error *err) {
-    if (s->stopped_at != 0) {
+    if (s->switchover.stopped_at != 0) {
         return 0;
     }
     bool sampled = samples(s);

@@ -48,7 +48,7 @@ static void begin(struct source *s, bool whole) {
                                    .at = clock_now(),
                                    .transferred = source_transferred(s),
                                    .queued = source_queued(s) };
-    bool stopped = s->stopped_at != 0;
+    bool stopped = s->switchover.stopped_at != 0;
     if (!stopped) { /* else giving memory back is downtime, and no page comes again */
         ram_send_set_cache(s->send, s->plan.delta_cache);
     }
@@ -75,7 +75,7 @@ static int check_moving(struct source *s, struct watch *w, struct error *err) {
     if (now != w->moved) {
         *w = (struct watch){ now, clock_now() };
     }
-    if (s->stopped_at != 0 && clock_now() - w->moved_at > STOPPED_PATIENCE) {
+    if (s->switchover.stopped_at != 0 && clock_now() - w->moved_at > STOPPED_PATIENCE) {
         return error_set(err, ERROR_LINK,
                          "the destination takes no more of the last pages while the guest stands still");
     }
@@ -98,7 +98,7 @@ int source_pass_wait(struct source *s, struct error *err) {
     struct watch watch = { 0, clock_now() };
     int finished;
     while ((finished = ram_send_poll(s->send, err)) == 0) {
-        int64_t wait = s->stopped_at != 0 ? CLOCK_S : source_converge_wait(s);
+        int64_t wait = s->switchover.stopped_at != 0 ? CLOCK_S : source_converge_wait(s);
         if (source_poll(s, ram_send_fd(s->send), wait, err) < 0 || check_moving(s, &watch, err) < 0 ||
             source_converge_within(s, err) < 0) {
             return -1;

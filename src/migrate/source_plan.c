@@ -96,7 +96,7 @@ unsigned source_plan_most_threads(struct source *s) {
 }
 
 void source_plan_keep(struct source *s) {
-    if (s->send != NULL && s->stopped_at == 0 && clock_now() - s->planned_at >= PLAN_INTERVAL) {
+    if (s->send != NULL && s->switchover.stopped_at == 0 && clock_now() - s->planned_at >= PLAN_INTERVAL) {
         make(s, false);
     }
 }

@@ -45,7 +45,7 @@ int source_skip_holes(struct source *s, struct error *err) {
 }
 
 int source_scan(struct source *s, struct error *err) {
-    source_mark_rejections(s);
+    rejections_mark(&s->rejections, s->send);
     if (look(s, err) < 0) {
         return -1;
     }

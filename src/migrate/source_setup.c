@@ -113,7 +113,7 @@ static int adopt_params(struct source *s, json_t *reply, struct error *err) {
 
 int source_inspect(struct source *s, struct error *err) {
     if (vmm_inspect(s->vmm, VMM_SOURCE, err) < 0 ||
-        s->vmm->ops->guest_running(s->vmm, &s->guest_was_running, err) < 0) {
+        s->vmm->ops->guest_running(s->vmm, &s->switchover.guest_was_running, err) < 0) {
         return -1;
     }
     json_t *description = s->vmm->ops->describe(s->vmm, err);

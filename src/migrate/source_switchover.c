@@ -7,6 +7,8 @@
  *   device     only now the device state is let through: loading it reads guest memory
  *   hand-over  the destination says "loaded"; from here on the guest never runs here again
  *   run        the destination lets it run
+ *
+ * How long all of it may take: switchover.h.
  */
 #include "migrate/source.h"
 
@@ -33,14 +35,18 @@ static void limit_silence(struct source *s, int64_t most) {
 
 /* The VMM fails also when what it writes cannot be passed on: then that is the cause. */
 static int vmm_failed(struct source *s, struct error *err) {
-    if (relay_broke(&s->relay)) {
+    if (err->class == ERROR_VMM && relay_broke(&s->switchover.relay)) {
         error_clear(err);
-        relay_result(&s->relay, err);
+        relay_result(&s->switchover.relay, err);
     }
     return -1;
 }
 
 int source_stop(struct source *s, struct error *err) {
+    /* Before the destination's VMM is of no other use any more: */
+    if (s->vmm->ops->can_move(s->vmm, err) < 0) {
+        return -1;
+    }
     if (source_request(s, NULL, err) < 0 || source_await(s, REPLY_TIMEOUT, NULL, err) < 0) {
         return -1;
     }
@@ -55,20 +61,22 @@ int source_stop(struct source *s, struct error *err) {
         close(ends[0]);
         return error_errno(err, ERROR_SYSTEM, "dup");
     }
-    if (relay_start(&s->relay, ends[0], wire, err) < 0) {
+    if (relay_start(&s->switchover.relay, ends[0], wire, err) < 0) {
         return -1;
     }
     /* Somebody may have stopped the guest or let it run since it was inspected. */
-    if (s->vmm->ops->guest_running(s->vmm, &s->guest_was_running, err) < 0) {
+    if (s->vmm->ops->guest_running(s->vmm, &s->switchover.guest_was_running, err) < 0) {
         return -1;
     }
     /* While the guest stands still, silence is not waited for as long as else: better the guest runs on here. */
     limit_silence(s, SWITCHOVER_SILENCE);
-    int64_t begin = clock_now();
+    int64_t begin = clock_now(), stopped_at;
     source_converge_ease(s);
-    if (s->vmm->ops->stop(s->vmm, vmm_end, &s->stopped_at, err) < 0) {
+    switchover_ask(&s->switchover);
+    if (s->vmm->ops->stop(s->vmm, vmm_end, &stopped_at, err) < 0) {
         return vmm_failed(s, err);
     }
+    switchover_stopped(&s->switchover, stopped_at);
     note_time(s, &s->status.times.stop, begin);
     source_converge_release(s);
     return 0;
@@ -104,7 +112,7 @@ int source_final(struct source *s, struct error *err) {
         if (final_pass(s, err) < 0) {
             return -1;
         }
-        if (source_mark_rejections(s) == 0) {
+        if (rejections_mark(&s->rejections, s->send) == 0) {
             break;
         }
         if (i == FINAL_PASSES) {
@@ -125,11 +133,16 @@ int source_device(struct source *s, struct error *err) {
     }
     note_time(s, &s->status.times.device, begin);
     begin = clock_now();
+    events_emit(&s->events, "saved", NULL);
+    /* While the destination loads: */
+    if (source_verify(s, err) < 0 || source_take_faults(s, "load", err) < 0) {
+        return -1;
+    }
     if (source_await(s, DEVICE_TIMEOUT, NULL, err) < 0) {
         return -1;
     }
     note_time(s, &s->status.times.load, begin);
-    status_note(&s->status, &s->status.device_state, atomic_load(&s->relay.bytes));
+    status_note(&s->status, &s->status.device_state, atomic_load(&s->switchover.relay.bytes));
     return 0;
 }
 
@@ -141,6 +154,8 @@ int source_hand_over(struct source *s, struct error *err) {
     if (ledger_move(s->vmm->ledger, LEDGER_NOBODY, err) < 0) {
         return -1;
     }
+    s->vmm->ops->set_watch(s->vmm, NULL);
+    switchover_hand_over(&s->switchover);
     limit_silence(s, INT64_MAX); /* now a doubt would be worse than a wait */
     return 0;
 }
@@ -158,16 +173,17 @@ static void note_arrival(struct source *s, bool running) {
 
 int source_run_destination(struct source *s, struct error *err) {
     int64_t begin = clock_now();
-    json_t *args = json_pack("{s:b}", "running", s->guest_was_running);
+    json_t *args = json_pack("{s:b}", "running", s->switchover.guest_was_running);
     json_t *reply;
     if (source_request(s, args, err) < 0 || source_await(s, REPLY_TIMEOUT, &reply, err) < 0) {
         return -1;
     }
+    switchover_end(&s->switchover);
     note_time(s, &s->status.times.run, begin);
     note_time(s, &s->status.times.total, s->status.started);
     note_arrival(s, json_is_true(json_object_get(reply, "running")));
     if (json_is_true(json_object_get(reply, "running"))) {
-        note_time(s, &s->status.times.downtime, s->stopped_at);
+        note_time(s, &s->status.times.downtime, s->switchover.stopped_at);
     }
     json_decref(reply);
     return 0;

@@ -10,8 +10,10 @@
 /* How two values that were both set become one. */
 enum agreement {
     STRICTER,    /* the smaller one; 0 stands for no limit */
+    GUEST_LIMIT, /* the same, and what the source has by default counts as said: a peer makes nothing worse for a guest
+                  */
     SOURCE_SAYS, /* the destination's word counts when the source says nothing */
-    SOURCE_ONLY, /* nobody else's business */
+    SOURCE_ONLY, /* nobody else's business: what is done to the guest, and for how long it is tried */
     DESTINATION_SAYS,
     EACH_ITS_OWN, /* about the host that it was set on */
 };
@@ -37,10 +39,15 @@ struct param_row {
 };
 
 #define AUTO PARAM_AUTO
+#define STOP_MARGIN 2000 /* ms: what hangs for longer than this beyond downtime-limit is not waited for */
 
 static const struct param_row table[PARAM_COUNT] = {
-    [PARAM_DOWNTIME_LIMIT] = { "downtime-limit", NULL, 0, 2000000, 300, STRICTER, true,
+    [PARAM_DOWNTIME_LIMIT] = { "downtime-limit", NULL, 0, 2000000, 300, GUEST_LIMIT, true,
                                "how long the guest may stand still at the switchover", .unit = UNIT_MS },
+    [PARAM_STOP_LIMIT] = { "stop-limit", NULL, 0, 2000000, AUTO, GUEST_LIMIT, true,
+                           "past it a guest that stands still runs on at the source; auto: downtime-limit + 2 s; 0: "
+                           "none",
+                           .unit = UNIT_MS },
     [PARAM_MAX_BANDWIDTH] = { "max-bandwidth", NULL, 0, INT64_MAX, 0, STRICTER, true,
                               "what all channels together may carry; 0: no limit", .unit = UNIT_BYTES_PER_S },
     [PARAM_CHANNELS] = { "channels", NULL, 0, 64, 0, STRICTER, false,
@@ -81,25 +88,25 @@ static const struct param_row table[PARAM_COUNT] = {
     [PARAM_MEMORY_BUDGET] = { "memory-budget", NULL, 0, INT64_MAX, AUTO, EACH_ITS_OWN, true,
                               "memory for digests and last sent versions; auto follows the host's free memory",
                               .unit = UNIT_BYTES },
-    [PARAM_THROTTLE_POLICY] = { "throttle-policy", policies, 0, 3, CONVERGE_RATE, SOURCE_SAYS, true,
+    [PARAM_THROTTLE_POLICY] = { "throttle-policy", policies, 0, 3, CONVERGE_RATE, SOURCE_ONLY, true,
                                 "how a guest that writes faster than the link carries is held back" },
     [PARAM_THROTTLE_ACTUATOR] = { "throttle-actuator", actuators, 0, 2, 0, SOURCE_ONLY, false,
                                   "what holds its vCPUs: stops of their threads, or the quota of their cgroups" },
-    [PARAM_THROTTLE_TRIGGER_THRESHOLD] = { "throttle-trigger-threshold", NULL, 1, 100, 50, SOURCE_SAYS, true,
+    [PARAM_THROTTLE_TRIGGER_THRESHOLD] = { "throttle-trigger-threshold", NULL, 1, 100, 50, SOURCE_ONLY, true,
                                            "stepped: share of what a pass sent, written in it, that is too much",
                                            .unit = UNIT_PERCENT },
-    [PARAM_CPU_THROTTLE_INITIAL] = { "cpu-throttle-initial", NULL, 1, 99, 20, SOURCE_SAYS, true,
+    [PARAM_CPU_THROTTLE_INITIAL] = { "cpu-throttle-initial", NULL, 1, 99, 20, SOURCE_ONLY, true,
                                      "stepped: share of their time that vCPUs are held at first",
                                      .unit = UNIT_PERCENT },
-    [PARAM_CPU_THROTTLE_INCREMENT] = { "cpu-throttle-increment", NULL, 1, 99, 10, SOURCE_SAYS, true,
+    [PARAM_CPU_THROTTLE_INCREMENT] = { "cpu-throttle-increment", NULL, 1, 99, 10, SOURCE_ONLY, true,
                                        "stepped: what each step adds", .unit = UNIT_PERCENT },
-    [PARAM_MAX_CPU_THROTTLE] = { "max-cpu-throttle", NULL, 1, 99, 99, STRICTER, true,
+    [PARAM_MAX_CPU_THROTTLE] = { "max-cpu-throttle", NULL, 1, 99, 99, GUEST_LIMIT, true,
                                  "share of their time that no policy goes over", .unit = UNIT_PERCENT },
-    [PARAM_COMPLETION_TIMEOUT] = { "completion-timeout", NULL, 0, 31536000, 0, STRICTER, true,
+    [PARAM_COMPLETION_TIMEOUT] = { "completion-timeout", NULL, 0, 31536000, 0, SOURCE_ONLY, true,
                                    "time until timeout-action; 0: none", .unit = UNIT_S },
-    [PARAM_PROGRESS_TIMEOUT] = { "progress-timeout", NULL, 0, 31536000, 60, STRICTER, true,
+    [PARAM_PROGRESS_TIMEOUT] = { "progress-timeout", NULL, 0, 31536000, 60, SOURCE_ONLY, true,
                                  "time without less to send until timeout-action; 0: none", .unit = UNIT_S },
-    [PARAM_TIMEOUT_ACTION] = { "timeout-action", timeout_actions, 0, 1, 0, SOURCE_SAYS, true,
+    [PARAM_TIMEOUT_ACTION] = { "timeout-action", timeout_actions, 0, 1, 0, SOURCE_ONLY, true,
                                "abort: the guest stays; force: it is switched over, however long that takes" },
     [PARAM_RAM_DELAY_SAVE_PERCENT] = { "ram-delay-save-percent", NULL, 0, 100, 0, SOURCE_ONLY, true,
                                        "share of RAM, the hottest, that may wait while passes send the rest; 0: none",
@@ -312,8 +319,21 @@ static int64_t stricter(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-/* The stricter of two values of parameter `i`. */
-static int64_t stricter_of(size_t i, int64_t a, int64_t b) {
+static bool is_limit(size_t i) {
+    return table[i].agreement == STRICTER || table[i].agreement == GUEST_LIMIT;
+}
+
+/* What auto comes to with the downtime-limit of `p`. */
+static int64_t stop_limit_ms(const struct params *p, int64_t value) {
+    return value == AUTO ? p->value[PARAM_DOWNTIME_LIMIT] + STOP_MARGIN : value;
+}
+
+/* The stricter of two values of parameter `i`; `p` has the parameters that auto goes by. */
+static int64_t stricter_of(const struct params *p, size_t i, int64_t a, int64_t b) {
+    if (i == PARAM_STOP_LIMIT && (a == AUTO || b == AUTO)) {
+        int64_t other = a == AUTO ? b : a;
+        return stricter(stop_limit_ms(p, AUTO), stop_limit_ms(p, other)) == stop_limit_ms(p, AUTO) ? AUTO : other;
+    }
     /* A downtime-limit of 0 is a limit, the strictest. */
     if (i == PARAM_DOWNTIME_LIMIT && (a == 0 || b == 0)) {
         return 0;
@@ -333,8 +353,8 @@ int params_merge(struct params *p, json_t *source, struct error *err) {
         }
         if (!p->set[i] || table[i].agreement == SOURCE_SAYS || table[i].agreement == SOURCE_ONLY) {
             set_value(p, i, theirs.value[i], table[i].text != 0 ? text_in(&theirs, &table[i]) : NULL);
-        } else if (table[i].agreement == STRICTER) {
-            p->value[i] = stricter_of(i, p->value[i], theirs.value[i]);
+        } else if (is_limit(i)) {
+            p->value[i] = stricter_of(p, i, p->value[i], theirs.value[i]);
         }
         p->set[i] = true;
     }
@@ -352,16 +372,16 @@ int params_adopt(struct params *p, json_t *agreed, struct error *err) {
             (table[i].agreement == SOURCE_SAYS && p->set[i])) {
             continue;
         }
-        bool limited = table[i].agreement == STRICTER && p->set[i];
-        p->value[i] = limited ? stricter_of(i, p->value[i], theirs.value[i]) : theirs.value[i];
+        bool said = p->set[i] || table[i].agreement == GUEST_LIMIT;
+        p->value[i] = is_limit(i) && said ? stricter_of(p, i, p->value[i], theirs.value[i]) : theirs.value[i];
     }
     return 0;
 }
 
 void params_limit(struct params *p, const struct params *ceiling) {
     for (size_t i = 0; i < PARAM_COUNT; i++) {
-        if (ceiling->set[i] && table[i].agreement == STRICTER) {
-            p->value[i] = stricter_of(i, p->value[i], ceiling->value[i]);
+        if (ceiling->set[i] && is_limit(i)) {
+            p->value[i] = stricter_of(p, i, p->value[i], ceiling->value[i]);
         }
     }
 }
@@ -391,6 +411,11 @@ int params_show(json_t *values, bool all, FILE *out, struct error *err) {
         }
     }
     return 0;
+}
+
+int64_t params_stop_limit(const struct params *p) {
+    int64_t ms = stop_limit_ms(p, p->value[PARAM_STOP_LIMIT]);
+    return ms == 0 ? INT64_MAX : ms * 1000000;
 }
 
 void params_help(FILE *out) {

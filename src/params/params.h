@@ -15,6 +15,7 @@
 
 enum param {
     PARAM_DOWNTIME_LIMIT,  /* ms */
+    PARAM_STOP_LIMIT,      /* ms, 0: none, or PARAM_AUTO */
     PARAM_MAX_BANDWIDTH,   /* bytes/s, 0: none */
     PARAM_CHANNELS,        /* 0: auto */
     PARAM_PAGES_PER_BATCH, /* of 4 KiB */
@@ -91,11 +92,16 @@ json_t *params_json(const struct params *p, bool all);
 int params_merge(struct params *p, json_t *source, struct error *err);
 
 /* At the source: takes over what the destination has agreed to. What is the source's own to say stays, and nothing
- * becomes laxer than the source has set it: the peer is not trusted. */
+ * becomes laxer than the source has set it: the peer is not trusted. How long the guest may stand still and how far it
+ * may be held back become no laxer than the source's own defaults either, and what is done when it does not end is not
+ * the peer's to say at all. */
 int params_adopt(struct params *p, json_t *agreed, struct error *err);
 
 /* Tightens limits in `p` to those that are set in `ceiling`: a live change does not lift the other side's limit. */
 void params_limit(struct params *p, const struct params *ceiling);
+
+/* ns that the guest may stand still in all before it runs on at the source; INT64_MAX: any time. */
+int64_t params_stop_limit(const struct params *p);
 
 /* Prints {name: value} as people would type it, with units: those that are in `values`, or with `all` every one. */
 int params_show(json_t *values, bool all, FILE *out, struct error *err);

@@ -88,6 +88,10 @@ struct vmm_ops {
     int (*cpu_threads)(struct vmm *vmm, pid_t **threads, size_t *count, struct error *err);
 
     int (*guest_running)(struct vmm *vmm, bool *running, struct error *err);
+    /* Source: whether the guest is in a state that it would have at the destination too: it runs, or somebody has
+     * paused it. One that has stopped by itself (it was shut down, it panicked, a disk failed) stays what it is here:
+     * -1 with ERROR_REFUSED. stop() looks at it again. */
+    int (*can_move)(struct vmm *vmm, struct error *err);
     /* Waits until all block I/O that was in flight at the call is finished. */
     int (*drain)(struct vmm *vmm, struct error *err);
 
@@ -95,7 +99,8 @@ struct vmm_ops {
     int (*prepare)(struct vmm *vmm, struct error *err);
     /* Source: stops the guest with its device state held back; `fd` receives the state (the VMM's end of a socket; the
      * VMM gets a copy, the caller keeps and closes its own). Returns when the guest has stopped; *stopped_at is
-     * clock_now() at the stop as nearly as it can be told. */
+     * clock_now() at the stop as nearly as it can be told. What the deadline leaves at the call is counted from the
+     * stop, as long as the VMM answers. */
     int (*stop)(struct vmm *vmm, int fd, int64_t *stopped_at, struct error *err);
     /* Source: lets the device state through. Returns at once; vmm_wait_saved() waits for its end. */
     int (*release_device_state)(struct vmm *vmm, struct error *err);

@@ -12,6 +12,8 @@ from gwtest.qemu import MIB
 
 # 32 MiB written over and over at 300 MB/s, on a link of 24 MB/s.
 LOAD = "uniform,rate=300M,hot=32M,write=4096"
+# What is forced with much left to send takes longer than stop-limit lets it.
+ANY = {"stop-limit": 0}
 SLOW = {"max-bandwidth": "24M", "compression": "none", "autostart": "off"}
 
 
@@ -78,7 +80,8 @@ def test_what_a_sample_finds_is_sent(make_stunt, engine, fault):
 
 def test_staged_ends(busy):
     """At the latest by the forced switchover that it offers."""
-    report, events = complete(*busy, {"throttle-policy": "staged", "completion-timeout": 20, "timeout-action": "force"})
+    report, events = complete(*busy, {"throttle-policy": "staged", "completion-timeout": 20, "timeout-action": "force",
+                                      **ANY})
     assert report["throttle"]["policy"] == "staged" and report["throttle"]["max-percent"] >= 80
     assert percents(events)[-1] == 0
 
@@ -96,7 +99,8 @@ def test_stepped_ends(busy):
 @pytest.mark.parametrize("policy", ["rate", "staged", "stepped"])
 def test_its_events_decide_the_same_again(busy, policy, tmp_path):
     """What is decided depends on what is measured alone: a run's --events, put through the function, decide the same."""
-    _, events = complete(*busy, {"throttle-policy": policy, "completion-timeout": 10, "timeout-action": "force"})
+    _, events = complete(*busy, {"throttle-policy": policy, "completion-timeout": 10, "timeout-action": "force",
+                                 **ANY})
     file = tmp_path / "events"
     file.write_text("".join(json.dumps(e) + "\n" for e in events), encoding="utf-8")
     replay = subprocess.run([os.path.join(places.build(), "tests", "unit", "test_converge_json"), "--events", file],
@@ -141,13 +145,13 @@ def test_no_progress(busy):
 
 
 def test_a_timeout_may_force_it(busy):
-    report, _ = complete(*busy, {"throttle-policy": "none", "completion-timeout": 5, "timeout-action": "force"})
+    report, _ = complete(*busy, {"throttle-policy": "none", "completion-timeout": 5, "timeout-action": "force", **ANY})
     assert report["throttle"]["max-percent"] == 0 and report["total-time"] > 5000
 
 
 def test_the_operator_forces_it(busy):
     source, there = busy
-    with gw.Migration(source, there, settings={**SLOW, "throttle-policy": "none"}) as migration:
+    with gw.Migration(source, there, settings={**SLOW, **ANY, "throttle-policy": "none"}) as migration:
         migration.send.wait_event(event="stage", stage="iterate")
         with migration.send.control() as control:
             control.execute("migrate-force-switchover")
@@ -215,7 +219,7 @@ def test_hot_segments_wait(skewed):
 
 @pytest.mark.parametrize("policy", ["none", "stepped", "staged"])
 def test_hot_segments_wait_whatever_the_policy(skewed, policy):
-    settings = {"throttle-policy": policy, "completion-timeout": 6, "timeout-action": "force", **WAIT}
+    settings = {"throttle-policy": policy, "completion-timeout": 6, "timeout-action": "force", **WAIT, **ANY}
     _, events = complete(*skewed, settings)
     assert passes(events)[0][1] > 0 and passes(events)[-1][1] == 0
 
@@ -242,7 +246,7 @@ def test_large_segments_wait(skewed):
 def test_deferral_changes_live(busy):
     """Half of the memory is hot, and nothing holds the guest back. Passes do not become empty, nor do they end."""
     source, there = busy
-    settings = {**SLOW, "throttle-policy": "none", "ram-delay-save-percent": 0}
+    settings = {**SLOW, **ANY, "throttle-policy": "none", "ram-delay-save-percent": 0}
     with gw.Migration(source, there, settings=settings) as migration:
         migration.send.wait_event(lambda e: e["event"] == "pass" and e["pass"] >= 2)
         with migration.send.control() as control:

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import threading
+import time
 
 
 class Rule:
@@ -44,6 +45,9 @@ class Monitor:
         self.qmp_path, self._there = path, there
         self.rules = list(rules)
         self.seen = collections.Counter()
+        self.answered_at = None  # time.monotonic() at which thaw() let the first answer through
+        self._thawed = threading.Event()
+        self._thawed.set()
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(path)
         self._socket.listen(8)
@@ -57,12 +61,21 @@ class Monitor:
         self.close()
 
     def close(self):
+        self._thawed.set()
         if self._socket is not None:
             self._socket.shutdown(socket.SHUT_RDWR)
             self._thread.join(30)
             self._socket.close()
             self._socket = None
             os.unlink(self.qmp_path)
+
+    def freeze(self):
+        """The VMM's answers and events are kept back: a monitor that hangs."""
+        self._thawed.clear()
+
+    def thaw(self):
+        self.answered_at = time.monotonic()
+        self._thawed.set()
 
     def _run(self):
         while True:
@@ -77,10 +90,10 @@ class Monitor:
                 self._commands(client, server)
                 back.join(30)
 
-    @staticmethod
-    def _answers(server, client):
+    def _answers(self, server, client):
         try:
             while data := server.recv(1 << 16):
+                self._thawed.wait()
                 client.sendall(data)
         except OSError:
             pass

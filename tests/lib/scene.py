@@ -92,6 +92,9 @@ class Scene:
     def migrate(self, there, settings=None, source_monitor=None, there_monitor=None, **options):
         """gw.Migration; everything that a godwit would leave in the place for temporary files is noticed."""
         source = self.source
+        if "hold@" in (options.get("fault") or ""):
+            # A guest that a fault keeps standing is to wait for what the test is about, unless that is the limit.
+            settings = {"stop-limit": 0, **(settings or {})}
         if source_monitor:
             options["send_args"], source = ("--pid", source.pid), source_monitor
         if there_monitor:

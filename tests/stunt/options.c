@@ -22,6 +22,7 @@ static const char usage[] =
     "  --drain-ms N                    how long draining block I/O takes\n"
     "  --pause-ms N                    how long the guest runs on before a migration stops it\n"
     "  --device-bytes N                device state, half of it sent before the stop\n"
+    "  --write-late N                  pages that a device writes while its state is saved, behind the stop\n"
     "  --fail-load                     loading the device state fails\n"
     "  --no-hash, --no-check           send no hash of RAM; do not look at the one that comes\n"
     "  --extra-object TYPE:ID, --extra-device ID:TYPE, --private-ram   things to refuse\n"
@@ -46,6 +47,7 @@ enum option_code {
     OPT_DRAIN,
     OPT_PAUSE,
     OPT_DEVICE,
+    OPT_WRITE_LATE,
     OPT_FAIL_LOAD,
     OPT_OBJECT,
     OPT_PERIPHERAL,
@@ -74,6 +76,7 @@ static const struct option long_options[] = {
     { "drain-ms", required_argument, NULL, OPT_DRAIN },
     { "pause-ms", required_argument, NULL, OPT_PAUSE },
     { "device-bytes", required_argument, NULL, OPT_DEVICE },
+    { "write-late", required_argument, NULL, OPT_WRITE_LATE },
     { "fail-load", no_argument, NULL, OPT_FAIL_LOAD },
     { "extra-object", required_argument, NULL, OPT_OBJECT },
     { "extra-device", required_argument, NULL, OPT_PERIPHERAL },
@@ -215,6 +218,8 @@ static int take_option(struct options *options, int code, const char *text, stru
         return number_count(text, "--pause-ms", 0, 3600000, &options->pause_ms, err);
     case OPT_DEVICE:
         return number_bytes(text, "--device-bytes", &options->device_bytes, err);
+    case OPT_WRITE_LATE:
+        return number_count(text, "--write-late", 0, 1 << 20, &options->write_late, err);
     case OPT_FAIL_LOAD:
         options->fail_load = true;
         return 0;

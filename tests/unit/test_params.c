@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "params/params.h"
+#include "policy/converge.h"
 #include "support.h"
 
 static struct params set(const char *assignment) {
@@ -290,6 +291,14 @@ static void the_stricter_limit_holds(void **state) {
         { "downtime-limit=500", "{\"downtime-limit\": 0}", PARAM_DOWNTIME_LIMIT, 0 },
         { "downtime-limit=500", "{\"downtime-limit\": 100}", PARAM_DOWNTIME_LIMIT, 100 },
         { "downtime-limit=100", "{\"downtime-limit\": 500}", PARAM_DOWNTIME_LIMIT, 100 },
+        /* auto is downtime-limit + 2000 */
+        { "stop-limit=2299", "{\"stop-limit\": \"auto\"}", PARAM_STOP_LIMIT, 2299 },
+        { "stop-limit=2301", "{\"stop-limit\": \"auto\"}", PARAM_STOP_LIMIT, PARAM_AUTO },
+        { "stop-limit=auto", "{\"stop-limit\": 2301}", PARAM_STOP_LIMIT, PARAM_AUTO },
+        { "stop-limit=auto", "{\"stop-limit\": 0}", PARAM_STOP_LIMIT, PARAM_AUTO },
+        { "stop-limit=auto", "{\"stop-limit\": 2500, \"downtime-limit\": 1000}", PARAM_STOP_LIMIT, 2500 },
+        { "stop-limit=0", "{\"stop-limit\": 100}", PARAM_STOP_LIMIT, 100 },
+        { "stop-limit=0", "{\"stop-limit\": 0}", PARAM_STOP_LIMIT, 0 },
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct params p = merged(rows[i].destination, rows[i].source);
@@ -312,6 +321,65 @@ static void each_side_decides_its_own(void **state) {
     assert_int_equal(p.value[PARAM_TRACKER], 2);
     p = merged("lz4-acceleration=9", "{\"lz4-acceleration\": 20}");
     assert_int_equal(p.value[PARAM_LZ4_ACCELERATION], 20);
+}
+
+/* What a source that has set `own` (NULL: nothing) has after the destination's answer. */
+static struct params adopted(const char *own, const char *agreed) {
+    struct params p = own != NULL ? set(own) : (struct params){ 0 };
+    struct error err = { 0 };
+    if (own == NULL) {
+        params_init(&p);
+    }
+    json_t *object = json(agreed);
+    assert_ok(params_adopt(&p, object, &err) == 0, &err);
+    json_decref(object);
+    return p;
+}
+
+static void a_destination_makes_nothing_worse_for_the_guest(void **state) {
+    (void)state;
+    static const struct {
+        const char *own, *agreed;
+        enum param param;
+        int64_t value;
+    } rows[] = {
+        { NULL, "{\"timeout-action\": \"force\"}", PARAM_TIMEOUT_ACTION, CONVERGE_TIMEOUT_ABORT },
+        { NULL, "{\"completion-timeout\": 1}", PARAM_COMPLETION_TIMEOUT, 0 },
+        { "completion-timeout=100", "{\"completion-timeout\": 1}", PARAM_COMPLETION_TIMEOUT, 100 },
+        { NULL, "{\"progress-timeout\": 1}", PARAM_PROGRESS_TIMEOUT, 60 },
+        { NULL, "{\"throttle-policy\": \"staged\"}", PARAM_THROTTLE_POLICY, CONVERGE_RATE },
+        { NULL, "{\"cpu-throttle-initial\": 99}", PARAM_CPU_THROTTLE_INITIAL, 20 },
+        { NULL, "{\"cpu-throttle-increment\": 99}", PARAM_CPU_THROTTLE_INCREMENT, 10 },
+        { NULL, "{\"throttle-trigger-threshold\": 1}", PARAM_THROTTLE_TRIGGER_THRESHOLD, 50 },
+        /* limits of what the guest suffers: only stricter ones, than the default too */
+        { NULL, "{\"max-cpu-throttle\": 20}", PARAM_MAX_CPU_THROTTLE, 20 },
+        { "max-cpu-throttle=10", "{\"max-cpu-throttle\": 20}", PARAM_MAX_CPU_THROTTLE, 10 },
+        { NULL, "{\"downtime-limit\": 100}", PARAM_DOWNTIME_LIMIT, 100 },
+        { NULL, "{\"downtime-limit\": 1000}", PARAM_DOWNTIME_LIMIT, 300 },
+        { NULL, "{\"stop-limit\": 0}", PARAM_STOP_LIMIT, PARAM_AUTO },
+        { NULL, "{\"stop-limit\": 100000}", PARAM_STOP_LIMIT, PARAM_AUTO },
+        { NULL, "{\"stop-limit\": 1000}", PARAM_STOP_LIMIT, 1000 },
+        { "stop-limit=0", "{\"stop-limit\": 1000}", PARAM_STOP_LIMIT, 1000 },
+        { "stop-limit=0", "{\"stop-limit\": 0}", PARAM_STOP_LIMIT, 0 },
+        /* what is no harm to it goes on being heard */
+        { NULL, "{\"compression\": \"lz4\"}", PARAM_COMPRESSION, PARAM_COMPRESSION_LZ4 },
+        { NULL, "{\"channels\": 8}", PARAM_CHANNELS, 8 },
+        { NULL, "{\"max-bandwidth\": 100}", PARAM_MAX_BANDWIDTH, 100 },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct params p = adopted(rows[i].own, rows[i].agreed);
+        assert_int_equal(p.value[rows[i].param], rows[i].value);
+    }
+}
+
+static void the_stop_limit_follows_the_downtime_limit(void **state) {
+    (void)state;
+    struct params p = set("downtime-limit=500");
+    assert_int_equal(params_stop_limit(&p), 2500 * CLOCK_MS);
+    p = set("stop-limit=70");
+    assert_int_equal(params_stop_limit(&p), 70 * CLOCK_MS);
+    p = set("stop-limit=0");
+    assert_true(params_stop_limit(&p) == INT64_MAX);
 }
 
 static void a_bad_source_changes_nothing(void **state) {
@@ -387,6 +455,8 @@ int main(void) {
         cmocka_unit_test(who_says_something_is_heard),
         cmocka_unit_test(the_stricter_limit_holds),
         cmocka_unit_test(each_side_decides_its_own),
+        cmocka_unit_test(a_destination_makes_nothing_worse_for_the_guest),
+        cmocka_unit_test(the_stop_limit_follows_the_downtime_limit),
         cmocka_unit_test(a_bad_source_changes_nothing),
         cmocka_unit_test(the_help_names_every_parameter),
         cmocka_unit_test(what_people_are_shown),

@@ -112,6 +112,7 @@ static const struct vmm_ops ops = {
     .still_movable = qemu_still_movable,
     .unchanged = qemu_unchanged,
     .guest_running = qemu_guest_running,
+    .can_move = qemu_can_move,
     .drain = qemu_drain,
     .prepare = qemu_prepare,
     .stop = qemu_stop,

@@ -12,6 +12,8 @@
 #include "base/log.h"
 #include "vmm/qemu/internal.h"
 
+#include <string.h>
+
 /* After this long before the stop, QEMU may have any amount of its own RAM left when it stops the guest. */
 #define PATIENCE (2 * CLOCK_S)
 #define UNLIMITED_DOWNTIME INT64_C(2000000) /* ms: QEMU's largest */
@@ -36,14 +38,23 @@ static int did_not_stop(const struct query_migration *m, struct error *err) {
                      m->name);
 }
 
+/* The deadline is `limit` behind the guest's stop. As long as QEMU answers and the guest has not stopped, it runs while
+ * QEMU sends its own RAM, and nothing hurries. */
+static void follow_stop(struct qemu *q, int64_t limit) {
+    if (limit != INT64_MAX) {
+        qmp_set_deadline(q->qmp, (q->stopped_at != 0 ? q->stopped_at : clock_now()) + limit);
+    }
+}
+
 /* Waits until the guest stands still with its device state held back. */
-static int wait_pre_switchover(struct qemu *q, struct query_migration *m, struct error *err) {
+static int wait_pre_switchover(struct qemu *q, int64_t limit, struct query_migration *m, struct error *err) {
     int64_t begin = clock_now();
     bool widened = false;
     for (;;) {
         if (query_migration(q->qmp, m, err) < 0) {
             return -1;
         }
+        follow_stop(q, limit);
         if (m->status == VMM_PRE_SWITCHOVER) {
             return 0;
         }
@@ -82,9 +93,24 @@ static int check_ram_is_skipped(const struct qemu *q, const struct query_migrati
                      (long long)(m->ram_total >> 20), (unsigned long long)(ours >> 20));
 }
 
+/* QEMU's migration makes "postmigrate" or "paused" of any state, and `cont` then runs a guest that was shut down. */
+static int check_can_move(const struct query_state *state, struct error *err) {
+    if (state->running || strcmp(state->name, "paused") == 0 || strcmp(state->name, "prelaunch") == 0) {
+        return 0;
+    }
+    return error_set(err, ERROR_REFUSED,
+                     "the guest has stopped by itself meanwhile, it is in state \"%s\": it is left here as it is",
+                     state->name);
+}
+
+int qemu_can_move(struct vmm *vmm, struct error *err) {
+    struct query_state state;
+    return query_state(qemu_of(vmm)->qmp, &state, err) < 0 ? -1 : check_can_move(&state, err);
+}
+
 static int begin_migration(struct qemu *q, int fd, struct error *err) {
     struct query_state state;
-    if (query_state(q->qmp, &state, err) < 0) {
+    if (query_state(q->qmp, &state, err) < 0 || check_can_move(&state, err) < 0) {
         return -1;
     }
     q->did.migration->guest_ran = state.running; /* somebody may have stopped it or let it run since prepare() */
@@ -101,7 +127,8 @@ static int begin_migration(struct qemu *q, int fd, struct error *err) {
 int qemu_stop(struct vmm *vmm, int fd, int64_t *stopped_at, struct error *err) {
     struct qemu *q = qemu_of(vmm);
     struct query_migration m;
-    if (begin_migration(q, fd, err) < 0 || wait_pre_switchover(q, &m, err) < 0) {
+    int64_t limit = qmp_deadline(q->qmp) == INT64_MAX ? INT64_MAX : qmp_deadline(q->qmp) - clock_now();
+    if (begin_migration(q, fd, err) < 0 || wait_pre_switchover(q, limit, &m, err) < 0) {
         return -1;
     }
     /* a guest that was paused all along has no STOP event */

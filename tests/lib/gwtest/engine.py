@@ -178,10 +178,11 @@ class Migration:
     source, destination  guests (real or stunt); anything with `qmp_path` and `netns`
     hosts                netns.Hosts; without it the link is the loopback of this machine
     settings             --set for the source side
+    through              through(port of receive) is the port that send is given: something that stands between them
     """
 
     def __init__(self, source, destination, hosts=None, settings=None, receive_settings=None, fault=None,
-                 receive_fault=None, send_args=(), receive_args=(), port=None):
+                 receive_fault=None, send_args=(), receive_args=(), port=None, through=None):
         self.source, self.destination = source, destination
         address = hosts.b.address if hosts else "127.0.0.1"
         self.port = port or (PORT if hosts else next(_ports))
@@ -192,7 +193,8 @@ class Migration:
         try:
             self.receive.wait_listening(self.port)
             self.began = time.monotonic()
-            self.send = Engine("send", "--qmp", source.qmp_path, "--to", self.address, *send_args,
+            to = f"tcp:{address}:{through(self.port)}" if through else self.address
+            self.send = Engine("send", "--qmp", source.qmp_path, "--to", to, *send_args,
                                netns=hosts.a.netns if hosts else None, settings=settings, fault=fault)
         except BaseException:
             self.close()
