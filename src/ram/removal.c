@@ -29,8 +29,7 @@ static bool was_told(const struct removal *r) {
     return told;
 }
 
-/* The sent pages of [first, end) become dirty: they will be read as zeros, and zeros are sent as such. */
-static void mark_hole(struct ram_block *b, uint64_t first, uint64_t end) {
+void removal_mark_hole(struct ram_block *b, uint64_t first, uint64_t end) {
     for (uint64_t page = bits_next_set(b->sent, first, end); page < end; page = bits_next_set(b->sent, page + 1, end)) {
         bits_set(b->dirty, page);
     }
@@ -40,17 +39,18 @@ static int mark_block(struct ram_block *b, struct error *err) {
     uint64_t at = 0, start = 0, end = 0;
     int rc;
     while ((rc = ram_next_extent(b, at * RAM_PAGE_SIZE, &start, &end, err)) > 0) {
-        mark_hole(b, at, start / RAM_PAGE_SIZE);
+        removal_mark_hole(b, at, start / RAM_PAGE_SIZE);
         at = (end + RAM_PAGE_SIZE - 1) / RAM_PAGE_SIZE;
     }
     if (rc == 0) {
-        mark_hole(b, at, b->pages);
+        removal_mark_hole(b, at, b->pages);
     }
     return rc;
 }
 
 int removal_mark(struct removal *r, struct ram *ram, struct error *err) {
-    if (r->fd < 0 || !was_told(r)) {
+    r->told = r->fd >= 0 && was_told(r);
+    if (!r->told) {
         return 0;
     }
     for (size_t i = 0; i < ram->count; i++) {

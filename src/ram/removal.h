@@ -14,13 +14,16 @@
 #include "ram/block.h"
 
 struct removal {
-    int fd; /* inotify; -1: not watching */
+    int fd;    /* inotify; -1: not watching */
+    bool told; /* something was removed before the last look */
 };
 
 int removal_watch(struct removal *r, const struct ram *ram, struct error *err);
 /* Main thread, between passes: marks as dirty what was sent with content and is a hole now. Costs a look at an empty
  * queue when nothing was removed since the last call. */
 int removal_mark(struct removal *r, struct ram *ram, struct error *err);
+/* The sent pages of [first, end), a hole, become dirty: they will be read as zeros, and zeros are sent as such. */
+void removal_mark_hole(struct ram_block *b, uint64_t first, uint64_t end);
 void removal_close(struct removal *r);
 
 #endif

@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "view/view.h"
 
+#include "base/cleanup.h"
 #include "base/clock.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define PAGEMAP_PRESENT (UINT64_C(1) << 63) /* of an entry of /proc/PID/pagemap: one for each 4 KiB */
 
 int view_open(struct view *v, const struct vmm *vmm, struct ram *ram, struct error *err) {
     *v = VIEW_CLOSED;
@@ -95,8 +102,45 @@ int view_skip_holes(struct view *v, struct error *err) {
     return 0;
 }
 
+/* A hugetlbfs file cannot be asked for its holes, and a scan passes over a huge page that was written, and then
+ * removed. What the process itself has in no page table may be one: it is read again. */
+static int mark_absent(struct ram_block *b, const struct vmm_ram_range *r, uint64_t page_size, int pagemap,
+                       struct error *err) {
+    uint64_t small = page_size / RAM_PAGE_SIZE;
+    for (uint64_t at = r->start; at < r->end; at += page_size) {
+        uint64_t entry, first = (at - r->start + r->offset) / RAM_PAGE_SIZE;
+        if (pread(pagemap, &entry, sizeof(entry), (off_t)(at / RAM_PAGE_SIZE * sizeof(entry))) != sizeof(entry)) {
+            return error_errno(err, ERROR_SYSTEM, "cannot read the page map of the VMM");
+        }
+        if ((entry & PAGEMAP_PRESENT) == 0 && first < b->pages) {
+            removal_mark_hole(b, first, first + small < b->pages ? first + small : b->pages);
+        }
+    }
+    return 0;
+}
+
 int view_mark_removed(struct view *v, struct error *err) {
-    return removal_mark(&v->removal, v->ram, err);
+    if (removal_mark(&v->removal, v->ram, err) < 0) {
+        return -1;
+    }
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)v->vmm->pid);
+    for (uint16_t i = 0; i < v->ram->count; i++) {
+        const struct vmm_ram *r = &v->vmm->ram[i];
+        if (!r->hugetlb || !v->removal.told) {
+            continue;
+        }
+        CLEANUP_CLOSE int pagemap = open(path, O_RDONLY | O_CLOEXEC);
+        if (pagemap < 0) {
+            return error_errno(err, ERROR_SYSTEM, "cannot open %s", path);
+        }
+        for (size_t k = 0; k < r->range_count; k++) {
+            if (mark_absent(&v->ram->blocks[i], &r->ranges[k], r->page_size, pagemap, err) < 0) {
+                return -1;
+            }
+        }
+    }
+    return 0;
 }
 
 void view_close(struct view *v) {
