@@ -7,7 +7,6 @@
 
 #include "base/clock.h"
 
-#include <math.h>
 #include <stddef.h>
 
 /* Below this a further pass saves less than it costs. */
@@ -19,33 +18,6 @@
 #define SHRINKS_WELL 0.9
 /* Before so many passes have ended without any no policy had a chance. */
 #define PROGRESS_PASSES 4
-
-double converge_link_rate(const struct converge_input *in) {
-    double ratio = isfinite(in->ratio) && in->ratio > 0 ? in->ratio : 1;
-    return isfinite(in->wire_rate) && in->wire_rate > 0 ? in->wire_rate / ratio : 0;
-}
-
-/* What else the switchover takes may alone be more than downtime-limit: a link around the world, a slow disk to drain.
- * No throttle helps against that, and a guest that is never moved is worse than a pause that is a little longer. */
-#define LEAST_BUDGET 4 /* part of downtime-limit that the sending has, whatever else there is */
-
-static int64_t budget(const struct converge_config *config, const struct converge_input *in) {
-    int64_t left = config->downtime_limit - in->overhead, least = config->downtime_limit / LEAST_BUDGET;
-    return left > least ? left : least;
-}
-
-double converge_fits(const struct converge_config *config, const struct converge_input *in) {
-    return converge_link_rate(in) * converge_seconds(budget(config, in));
-}
-
-int64_t converge_downtime(const struct converge_input *in) {
-    if (in->remaining == 0) {
-        return in->overhead;
-    }
-    double rate = converge_link_rate(in);
-    double ns = rate > 0 ? (double)in->remaining / rate * 1e9 + (double)in->overhead : INFINITY;
-    return ns < 0x1p63 ? (int64_t)ns : INT64_MAX;
-}
 
 /*
  * The stop rule: what remains would take no longer than downtime-limit. As long as passes shrink fast a few more are
@@ -61,7 +33,7 @@ static bool worth_another(const struct converge_input *in, struct converge_state
 
 static bool fits(const struct converge_config *config, const struct converge_input *in, int64_t downtime) {
     int64_t sending = downtime == INT64_MAX ? downtime : downtime - in->overhead;
-    return sending <= budget(config, in) && config->downtime_limit > 0;
+    return sending <= converge_budget(config, in) && config->downtime_limit > 0;
 }
 
 /* `hurry`: no more than needed. */

@@ -20,8 +20,10 @@ void converge_staged(const struct converge_input *in, struct converge_staged_sta
 void converge_rate(const struct converge_config *config, const struct converge_input *in, struct converge_rate_state *s,
                    struct converge_advice *advice);
 
-/* Bytes of guest memory a second that the link carries; 0: not known. */
+/* measure.c. Bytes of guest memory a second that the link carries; 0: not known. */
 double converge_link_rate(const struct converge_input *in);
+/* ns of the pause that sending may take. */
+int64_t converge_budget(const struct converge_config *config, const struct converge_input *in);
 /* Bytes of guest memory that may remain when the guest is stopped; 0 or less: nothing fits. */
 double converge_fits(const struct converge_config *config, const struct converge_input *in);
 
