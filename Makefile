@@ -15,6 +15,7 @@ help:
 	@echo 'make build        $(BUILD)/godwit'
 	@echo 'make sanitize     unit tests and smoke tests under Address-, UB- and ThreadSanitizer'
 	@echo 'make analyze      clang-tidy and cppcheck;  make style: formatting and the rules of the tree'
+	@echo 'make mutants      breaks the rules one by one and sees that tests notice: an hour;  MUTANTS="NAME ...": these'
 	@echo 'make fuzz         10 million inputs to each decoder of what comes over the network: an hour or two'
 	@echo 'make bench        the comparison with stock QEMU;  BENCH="NAME ... --pairs N ...": others, see bench/run --help'
 	@echo 'make soak         migrations to and fro for a long while'
@@ -68,6 +69,9 @@ sanitize-asan sanitize-tsan: sanitize-%: compile build-%/build.ninja
 	GODWIT_BUILD=$(CURDIR)/$(BUILD) GODWIT=$(CURDIR)/build-$*/godwit \
 		$(NO_ASLR) scripts/run-tests --builddir build-$* --slow 5 --only meson --only pytest -- -m smoke tests
 
+mutants: deps-test
+	scripts/mutants $(MUTANTS)
+
 fuzz: deps-test
 	tests/fuzz/run --campaign
 
@@ -93,4 +97,4 @@ clean:
 .NOTPARALLEL:
 
 .PHONY: help build compile deps-build deps-demo deps-test demo test analyze style sanitize sanitize-asan sanitize-tsan \
-	fuzz bench soak test-clean test-trixie test-sid clean
+	mutants fuzz bench soak test-clean test-trixie test-sid clean

@@ -103,7 +103,7 @@ static int adopt_params(struct source *s, json_t *reply, struct error *err) {
     pthread_mutex_lock(&s->params_lock);
     int rc = params_adopt(&s->params, json_object_get(reply, "params"), err);
     if (rc == 0) {
-        rc = params_set_json(&s->ceiling, json_object_get(reply, "limits"), false, err);
+        rc = params_from_peer(&s->ceiling, json_object_get(reply, "limits"), "the destination's limits", err);
     }
     link_set_timeout(s->link, s->params.value[PARAM_LINK_TIMEOUT] * CLOCK_S);
     source_apply_params(s);

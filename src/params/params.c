@@ -341,11 +341,19 @@ static int64_t stricter_of(const struct params *p, size_t i, int64_t a, int64_t 
     return stricter(a, b);
 }
 
+int params_from_peer(struct params *p, json_t *object, const char *what, struct error *err) {
+    params_init(p);
+    if (params_set_json(p, object, false, err) < 0) {
+        err->class = ERROR_PEER; /* not our user's fault, which would be another exit status */
+        return error_prefix(err, "%s: ", what);
+    }
+    return 0;
+}
+
 int params_merge(struct params *p, json_t *source, struct error *err) {
     struct params theirs;
-    params_init(&theirs);
-    if (params_set_json(&theirs, source, false, err) < 0) {
-        return error_prefix(err, "the source's parameters: ");
+    if (params_from_peer(&theirs, source, "the source's parameters", err) < 0) {
+        return -1;
     }
     for (size_t i = 0; i < PARAM_COUNT; i++) {
         if (!theirs.set[i] || table[i].agreement == EACH_ITS_OWN) {
@@ -363,9 +371,8 @@ int params_merge(struct params *p, json_t *source, struct error *err) {
 
 int params_adopt(struct params *p, json_t *agreed, struct error *err) {
     struct params theirs;
-    params_init(&theirs);
-    if (params_set_json(&theirs, agreed, false, err) < 0) {
-        return error_prefix(err, "the destination's parameters: ");
+    if (params_from_peer(&theirs, agreed, "the destination's parameters", err) < 0) {
+        return -1;
     }
     for (size_t i = 0; i < PARAM_COUNT; i++) {
         if (!theirs.set[i] || table[i].agreement == SOURCE_ONLY || table[i].agreement == EACH_ITS_OWN ||

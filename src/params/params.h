@@ -84,6 +84,10 @@ int params_set(struct params *p, const char *assignment, struct error *err);
  * `live`: the migration runs, so only what may change then. */
 int params_set_json(struct params *p, json_t *object, bool live, struct error *err);
 
+/* What the other godwit says was set: `p` is made anew and holds that. What is wrong with it is an error of class
+ * "peer"; `what` says whose parameters these are. */
+int params_from_peer(struct params *p, json_t *object, const char *what, struct error *err);
+
 /* What was set (`all`: every value), as a JSON object. A new reference. */
 json_t *params_json(const struct params *p, bool all);
 

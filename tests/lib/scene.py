@@ -165,7 +165,12 @@ class Scene:
 
     def check_failed(self, migration, code=1):
         """send ended on its own with that code. Returns its error: {stage, class, desc}."""
-        sent = migration.send.wait(PATIENCE)
+        return self.check_failed_alone(migration.send, code)
+
+    @staticmethod
+    def check_failed_alone(send, code=1):
+        """The same of a send without a godwit at the other end."""
+        sent = send.wait(PATIENCE)
         assert sent.code == code, sent
         error = sent.report["error"]
         lines = [line for line in sent.stderr.splitlines() if error["desc"] in line]

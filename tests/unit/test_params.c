@@ -387,11 +387,11 @@ static void a_bad_source_changes_nothing(void **state) {
     struct params p = set("channels=3");
     struct error err = { 0 };
     json_t *object = json("{\"max-bandwidth\": 1, \"channels\": 65}");
-    assert_refused(params_merge(&p, object, &err), &err, ERROR_USAGE, "the source's parameters: channels=65");
+    assert_refused(params_merge(&p, object, &err), &err, ERROR_PEER, "the source's parameters: channels=65");
     assert_int_equal(p.value[PARAM_CHANNELS], 3);
     assert_int_equal(p.value[PARAM_MAX_BANDWIDTH], 0);
     json_decref(object);
-    assert_refused(params_merge(&p, NULL, &err), &err, ERROR_USAGE, "must be an object");
+    assert_refused(params_merge(&p, NULL, &err), &err, ERROR_PEER, "must be an object");
 }
 
 static void the_help_names_every_parameter(void **state) {

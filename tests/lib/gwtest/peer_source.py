@@ -172,7 +172,7 @@ class Source:
 
     def pages(self, block, first, content, **others):
         """An honest frame of the pass under way."""
-        return wire.pages_frame(self.number, block, first, content, self.secret, **others)
+        return wire.pages_frame(others.pop("number_", self.number), block, first, content, self.secret, **others)
 
     def send_device(self, data=None):
         self.device.sendall(self.part.device if data is None else data)
