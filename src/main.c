@@ -13,6 +13,7 @@ static const struct command {
 } commands[] = {
     { "send", cmd_send, "move a running guest to another host" },
     { "receive", cmd_receive, "wait for a guest on the other host" },
+    { "check", cmd_check, "say everything that would stop a migration" },
     { "probe", cmd_probe, "say what this host offers and what is missing" },
     { "predict", cmd_predict, "say whether a migration would end, when, and at what cost" },
     { "bench", cmd_bench, "try codecs on memory of this host" },

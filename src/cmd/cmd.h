@@ -15,5 +15,6 @@ int cmd_cancel(int argc, char **argv);
 int cmd_resolve(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_predict(int argc, char **argv);
+int cmd_check(int argc, char **argv);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/options.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
 #include "cmd/signals.h"
@@ -73,14 +74,13 @@ int parse_pid(const char *text, pid_t *pid, struct error *err) {
 
 #define WAIT_MOST 86400
 
-static int parse_wait(struct options *o, const char *text, struct error *err) {
-    if (!o->takes_wait) {
-        return error_set(err, ERROR_USAGE, "'godwit %s' has no --wait", o->command);
-    }
-    if (unit_parse(UNIT_S, text, &o->wait) != UNIT_READ || o->wait > WAIT_MOST) {
+int parse_wait(const char *text, int64_t *wait, struct error *err) {
+    int64_t seconds;
+    if (unit_parse(UNIT_S, text, &seconds) != UNIT_READ || seconds > WAIT_MOST) {
         return error_set(err, ERROR_USAGE, "--wait %s: not a time from 0 to %d s; for example %s", text, WAIT_MOST,
                          unit_examples(UNIT_S));
     }
+    *wait = seconds * CLOCK_S;
     return 0;
 }
 
@@ -97,7 +97,8 @@ static int take_option(struct options *o, int option, struct error *err) {
     case OPT_SET:
         return params_set(&o->params, optarg, err);
     case OPT_WAIT:
-        return parse_wait(o, optarg, err);
+        return o->takes_wait ? parse_wait(optarg, &o->wait, err)
+                             : error_set(err, ERROR_USAGE, "'godwit %s' has no --wait", o->command);
     case OPT_JSON:
         o->json = true;
         return 0;

@@ -20,7 +20,7 @@ struct options {
     pid_t pid; /* 0: whoever serves the monitor */
     struct address address;
     bool has_address, takes_wait;
-    int64_t wait; /* s, by --wait; the command fills in its default */
+    int64_t wait; /* ns, by --wait; the command fills in its default */
     struct params params;
     const char *events_path, *control_path;
     bool json, quiet;
@@ -31,7 +31,8 @@ struct options {
 /* Parses, prints --help or what is wrong, opens the VMM and blocks the signals that end a migration in all threads that
  * follow. NULL: there is nothing to run, and *status is the exit status. */
 struct vmm *options_begin(struct options *o, int argc, char **argv, void (*help)(FILE *out), int *status);
-/* --pid, of any command. */
+/* --wait, in ns, and --pid, of any command. */
+int parse_wait(const char *text, int64_t *wait, struct error *err);
 int parse_pid(const char *text, pid_t *pid, struct error *err);
 /* Lines of --help that both share. */
 void options_help(FILE *out);

@@ -30,7 +30,7 @@ int cmd_receive(int argc, char **argv) {
                                          .params = o.params,
                                          .events_path = o.events_path,
                                          .control_path = o.control_path,
-                                         .wait = o.wait * CLOCK_S,
+                                         .wait = o.wait,
                                          .signal_fd = o.signal_fd };
     json_t *report;
     status = destination_serve(&config, &report);

@@ -6,8 +6,8 @@
 
 #include <unistd.h>
 
-/* s: as long as a receiver needs that is started in the same moment, and no longer than one waits for an error. */
-#define WAIT_DEFAULT 5
+/* As long as a receiver needs that is started in the same moment, and no longer than one waits for an error. */
+#define WAIT_DEFAULT (5 * CLOCK_S)
 
 static void help(FILE *out) {
     fputs("Usage: godwit send --qmp SOCKET --to ADDRESS [OPTION]...\n"
@@ -33,7 +33,7 @@ int cmd_send(int argc, char **argv) {
     }
     struct source_config config = { .vmm = vmm,
                                     .to = o.address,
-                                    .wait = o.wait * CLOCK_S,
+                                    .wait = o.wait,
                                     .params = o.params,
                                     .events_path = o.events_path,
                                     .control_path = o.control_path,

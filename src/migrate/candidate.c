@@ -121,12 +121,16 @@ int candidate_ping(int fd) {
     return say(fd, "{\"type\":\"ping\"}");
 }
 
-void candidate_refuse(int fd, const struct error *why) {
-    json_t *message =
-        json_pack("{s:s, s:s, s:s}", "type", "error", "class", error_class_name(why->class), "desc", why->desc);
+void candidate_tell(int fd, json_t *message) {
     CLEANUP_FREE char *text = message != NULL ? json_dumps(message, JSON_COMPACT) : NULL;
-    json_decref(message);
     if (text != NULL && say(fd, text) < 0) {
         return; /* it does not read: it sees the end of its connection */
     }
+}
+
+void candidate_refuse(int fd, const struct error *why) {
+    json_t *message =
+        json_pack("{s:s, s:s, s:s}", "type", "error", "class", error_class_name(why->class), "desc", why->desc);
+    candidate_tell(fd, message);
+    json_decref(message);
 }

@@ -41,6 +41,8 @@ int candidate_read(struct candidate *c, int fd, json_t **request, struct error *
 int candidate_ping(int fd);
 /* Sends an `error` message, as far as it goes at once. */
 void candidate_refuse(int fd, const struct error *why);
+/* Sends a message that is its answer, likewise. */
+void candidate_tell(int fd, json_t *message);
 /* Frees what was read. All zero is allowed. */
 void candidate_end(struct candidate *c);
 

@@ -5,6 +5,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "migrate/affinity.h"
+#include "migrate/check.h"
 #include "migrate/destination_parts.h"
 #include "migrate/recover.h"
 #include "migrate/stage.h"
@@ -54,6 +55,11 @@ static int take_channel(void *opaque, const struct hello *h, int fd, struct erro
     return 0;
 }
 
+static json_t *check(void *opaque, json_t *args) {
+    const struct destination *d = opaque;
+    return check_answer(d->vmm, &d->config->params, args);
+}
+
 static const struct visitors_owner owner = {
     .awaits_channels = awaits_channels,
     .has_source = has_source,
@@ -61,6 +67,7 @@ static const struct visitors_owner owner = {
     .take_source = take_source,
     .expects = expects,
     .take_channel = take_channel,
+    .check = check,
 };
 
 /* A wait for the VMM ends where a wait in the loop would: at the time that the source gave, and when somebody wants the

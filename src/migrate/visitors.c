@@ -16,6 +16,7 @@
 #define HELLO_PATIENCE (5 * CLOCK_S)
 #define CANDIDATE_INTERVAL CLOCK_S /* between two pings to a candidate */
 #define LISTEN_PAUSE CLOCK_S
+#define TOLD_PATIENCE (5 * CLOCK_S) /* to close */
 
 static int read_visitor(void *opaque, struct error *err);
 static int look_after(void *opaque, struct error *err);
@@ -138,7 +139,8 @@ void visitors_make_way(struct visitors *all) {
     }
 }
 
-static int accept_control(struct visitor *v, struct error *err) {
+/* A source, or one who only `checks` whether it would fit. */
+static int accept_control(struct visitor *v, bool checks, struct error *err) {
     if (v->all->owner->serves(v->all->opaque)) {
         answer(v, WELCOME_BUSY, NULL);
         refuse(v, "another migration is under way");
@@ -149,11 +151,33 @@ static int accept_control(struct visitor *v, struct error *err) {
         return error_errno(err, ERROR_SYSTEM, "getrandom");
     }
     answer(v, WELCOME_OK, session);
+    v->checks = checks;
     v->doing = VISITOR_BRINGS_GUEST;
     v->until = clock_now() + CANDIDATE_PATIENCE;
     candidate_begin(&v->candidate, session);
     loop_arm(v->all->loop, &v->deadline, clock_now() + CANDIDATE_INTERVAL);
     return 0;
+}
+
+/* It knows then, and is done. Takes the reference to `request`. */
+static void tell_checked(struct visitor *v, json_t *request) {
+    json_t *answer = v->all->owner->check(v->all->opaque, json_object_get(request, "args"));
+    log_info("checked for %s", v->peer);
+    candidate_tell(v->fd, answer);
+    json_decref(answer);
+    json_decref(request);
+    /* The other end closes: a close here, with a ping of its unread, may overtake the answer as a reset. */
+    candidate_end(&v->candidate);
+    v->doing = VISITOR_WAS_TOLD;
+    loop_arm(v->all->loop, &v->deadline, clock_now() + TOLD_PATIENCE);
+}
+
+static void await_its_end(struct visitor *v) {
+    char filler[4096];
+    ssize_t n = recv(v->fd, filler, sizeof(filler), 0);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+        leave(v);
+    }
 }
 
 /* The one that is looked at is decided on before the next request is read. */
@@ -169,6 +193,10 @@ static int read_candidate(struct visitor *v, struct error *err) {
         turn_away(v, &why);
     }
     if (rc <= 0) {
+        return 0;
+    }
+    if (v->checks) {
+        tell_checked(v, request);
         return 0;
     }
     log_info("migration from %s", v->peer);
@@ -226,8 +254,8 @@ static int judge(struct visitor *v, struct error *err) {
         refuse(v, why);
         return 0;
     }
-    if (h.role == ROLE_CONTROL) {
-        return accept_control(v, err);
+    if (h.role == ROLE_CONTROL || h.role == ROLE_CHECK) {
+        return accept_control(v, h.role == ROLE_CHECK, err);
     }
     if (h.role == ROLE_MEASURE) {
         accept_measuring(v);
@@ -268,6 +296,9 @@ static int read_visitor(void *opaque, struct error *err) {
     switch (v->doing) {
     case VISITOR_BRINGS_GUEST:
         return read_candidate(v, err);
+    case VISITOR_WAS_TOLD:
+        await_its_end(v);
+        return 0;
     case VISITOR_MEASURES:
         go_on_measuring(v);
         return 0;
@@ -302,6 +333,8 @@ static int look_after(void *opaque, struct error *err) {
     (void)err;
     if (v->doing == VISITOR_BRINGS_GUEST) {
         look_after_candidate(v);
+    } else if (v->doing == VISITOR_WAS_TOLD) {
+        leave(v);
     } else {
         refuse(v, v->doing == VISITOR_MEASURES ? "it measured for too long" : "it said no hello within 5 s");
     }

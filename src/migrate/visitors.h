@@ -5,6 +5,7 @@
  *
  *   says its hello       5 s, then refused
  *   brings its guest     a source, from its hello to the whole of its `inspect`: 10 s, then refused (candidate.h)
+ *   checks               likewise, gets an answer and is done (check.h)
  *   measures the link    10 s, one at a time (measuring.h)
  *
  * Each is refused in one line of the log and one event, and none can keep another out: whichever source brings its
@@ -49,6 +50,8 @@ struct visitors_owner {
      * comes next; then it is handed on. The descriptor, blocking, is the taker's. */
     bool (*expects)(void *opaque, const struct hello *h);
     int (*take_channel)(void *opaque, const struct hello *h, int fd, struct error *err);
+    /* The answer to one who only wants to know (check.h): a new reference. */
+    json_t *(*check)(void *opaque, json_t *args);
 };
 
 struct visitors;
@@ -57,13 +60,14 @@ struct visitor {
     int fd; /* -1: free */
     struct visitors *all;
     char peer[80]; /* "HOST port N", or "a local client" */
-    enum visitor_doing { VISITOR_SAYS_HELLO, VISITOR_BRINGS_GUEST, VISITOR_MEASURES } doing;
+    enum visitor_doing { VISITOR_SAYS_HELLO, VISITOR_BRINGS_GUEST, VISITOR_MEASURES, VISITOR_WAS_TOLD } doing;
     uint8_t hello[HELLO_SIZE];
     unsigned have;                 /* bytes of the hello */
     int64_t came_at;               /* clock_now() */
     int64_t until;                 /* clock_now(): then it is sent away */
     struct loop_watch watch;       /* something to read */
     struct loop_deadline deadline; /* `until`, or before it the next look at a candidate */
+    bool checks;                   /* VISITOR_BRINGS_GUEST, but only to know whether it would fit */
     struct candidate candidate;
     struct measuring measuring;
 };

@@ -80,6 +80,10 @@ static int judge(const struct welcome *w, const struct hello *h, struct error *e
                              "the receiver does not know how to measure a link: install the same godwit version on "
                              "both hosts, or give --link");
         }
+        if (h->role == ROLE_CHECK) {
+            return error_set(err, ERROR_PEER,
+                             "the receiver does not know how to check: install the same godwit version on both hosts");
+        }
         return error_set(err, ERROR_PEER, "the receiver does not know this migration");
     default:
         return error_set(err, ERROR_PEER, "the receiver answered with the unknown status %u", w->status);
