@@ -3,8 +3,10 @@
 #include "cmd/cmd.h"
 #include "cmd/probe.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct command {
     const char *name;
@@ -37,7 +39,20 @@ static void help(FILE *out) {
     fputs("\n'godwit COMMAND --help' tells more of one; 'godwit --version' tells the version.\n", out);
 }
 
+/* A standard descriptor that is closed would be the next socket or file that is opened, and what is printed would go
+ * into it. */
+static void fill_standard_descriptors(void) {
+    int fd;
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO) {
+        close(fd);
+    }
+}
+
 int main(int argc, char **argv) {
+    fill_standard_descriptors();
     if (argc < 2) {
         help(stderr);
         return EXIT_USAGE;
