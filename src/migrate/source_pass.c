@@ -71,7 +71,10 @@ struct watch {
 };
 
 static int check_moving(struct source *s, struct watch *w, struct error *err) {
-    uint64_t now = source_transferred(s) + atomic_load(&ram_send_counters(s->send)->done);
+    uint64_t now = atomic_load(&ram_send_counters(s->send)->done);
+    for (unsigned i = 0; i < s->channel_count; i++) { /* not the control connection, where pings move without end */
+        now += atomic_load(&s->channels[i].sent);
+    }
     if (now != w->moved) {
         *w = (struct watch){ now, clock_now() };
     }
@@ -85,6 +88,9 @@ static int check_moving(struct source *s, struct watch *w, struct error *err) {
 /* What a pass leaves dirty is what it passed over. */
 static void note_waited(struct source *s) {
     s->pass.waited = s->deferral.on ? ram_dirty_pages(&s->ram) : 0;
+    if (fault_planned("leave-page", NULL)) {
+        bits_set(s->ram.blocks[0].dirty, 0);
+    }
     for (size_t i = 0; fault_planned("lose-deferred", NULL) && i < s->ram.count; i++) {
         bits_clear_range(s->ram.blocks[i].dirty, 0, s->ram.blocks[i].pages);
     }

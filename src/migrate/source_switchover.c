@@ -141,6 +141,9 @@ int source_device(struct source *s, struct error *err) {
     if (source_await(s, DEVICE_TIMEOUT, NULL, err) < 0) {
         return -1;
     }
+    if (s->rejections.waiting != 0) {
+        return error_set(err, ERROR_PEER, "the destination rejects pages of which it said that they were in place");
+    }
     note_time(s, &s->status.times.load, begin);
     status_note(&s->status, &s->status.device_state, atomic_load(&s->switchover.relay.bytes));
     return 0;
@@ -150,6 +153,9 @@ int source_hand_over(struct source *s, struct error *err) {
     /* The last moment at which a cancel counts. */
     if (source_poll(s, -1, 0, err) < 0) {
         return -1;
+    }
+    if (s->reply != NULL) { /* it would be taken for the answer to 'run' */
+        return error_set(err, ERROR_PEER, "the destination has answered to nothing that it was asked");
     }
     if (ledger_move(s->vmm->ledger, LEDGER_NOBODY, err) < 0) {
         return -1;

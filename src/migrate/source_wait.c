@@ -63,7 +63,7 @@ static int handle_message(struct source *s, json_t *message, struct error *err) 
         s->reply = json_incref(message);
         return 0;
     }
-    if (type != NULL && (strcmp(type, "error") == 0 || strcmp(type, "never") == 0)) {
+    if (type != NULL && strcmp(type, "error") == 0) {
         const char *class = json_string_value(json_object_get(message, "class"));
         const char *desc = json_string_value(json_object_get(message, "desc"));
         return error_set(err, error_class_from_name(class ? class : ""), "destination: %s",

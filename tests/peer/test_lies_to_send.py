@@ -186,7 +186,7 @@ def test_a_rejection_that_cannot_be(lie, what):
     assert lie("iterate", act)["class"] == "peer"
 
 
-@pytest.mark.parametrize("stage", ["inspect"])
+@pytest.mark.parametrize("stage", ["inspect", "device"])
 def test_a_rejection_at_the_wrong_time(lie, stage):
     """Before there was a page, and when the last ones were said to be in place."""
     def act(peer, request):
@@ -271,6 +271,19 @@ def test_other_words_for_ram_channels(lie):
         sent = send.wait(PATIENCE)
         assert sent.code == 1, sent
     lie.scene.check_runs_on()
+
+
+@pytest.mark.parametrize("stage", ["attach", "device"])
+def test_never_before_it_was_asked(lie, stage):
+    """A word about the hand-over means nothing before it."""
+    error = lie(stage, lambda peer, _: peer.talk.send({"type": "never", "class": "vmm", "desc": "x"}))
+    assert error["class"] == "peer"
+
+
+def test_never(lie):
+    """The destination has it on record that the guest never runs there: only then it runs here again."""
+    error = lie("run", lambda peer, _: peer.talk.send({"type": "never", "class": "vmm", "desc": "'cont' was refused"}))
+    assert "'cont' was refused" in error["desc"]
 
 
 AFTER = {
