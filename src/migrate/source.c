@@ -188,6 +188,8 @@ static int judge_guest(struct source *s, const struct error *cause, const struct
 /* Before hand-over: the guest runs on here as if nothing had been. First of all it runs again. */
 static int abort_migration(struct source *s, struct error *cause) {
     struct error undo = { 0 };
+    /* a peer that has gone, or a second Ctrl-C, must not end what is asked of the VMM from here on */
+    s->vmm->ops->set_watch(s->vmm, NULL);
     source_converge_close(s);
     if (switchover_undo(&s->switchover, &undo) < 0) {
         log_debug("undo: %s", undo.desc);
