@@ -77,7 +77,7 @@ void answer(struct server *s, const char *id, const char *value) {
     say(s, text);
 }
 
-static void *run_server(void *opaque) {
+void *run_server(void *opaque) {
     struct server *s = opaque;
     s->serve(s);
     return NULL;

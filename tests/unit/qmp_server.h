@@ -27,6 +27,8 @@ struct server {
 
 /* Starts the thread, which runs `serve`; returns a client that is connected to it. */
 struct qmp *begin(struct server *s, void (*serve)(struct server *));
+/* What the thread runs, for a server over another kind of socket: the argument is the server. */
+void *run_server(void *opaque);
 /* Closes the client and ends the thread. */
 void finish(struct server *s, struct qmp *q);
 

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,7 @@ static void test_greeting(void **state) {
     assert_int_equal(qmp_version(q).minor, 2);
     assert_int_equal(qmp_version(q).micro, 22);
     assert_int_equal(qmp_peer_pid(q), getpid());
+    assert_true(qmp_takes_fds(q));
     finish(&s, q);
 }
 
@@ -245,6 +247,47 @@ static void test_end_of_file(void **state) {
     error_clear(&err);
     assert_int_equal(qmp_resync(q, LONG, &err), -1);
     finish(&s, q);
+}
+
+static void serve_power_off(struct server *s) {
+    char name[64], id[64];
+    hear(s, name, id);
+    say(s, "{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true, \"reason\": \"guest-shutdown\"}}\r\n");
+    shutdown(s->fd, SHUT_RDWR);
+}
+
+static void serve_resumed(struct server *s) {
+    char name[64], id[64];
+    hear(s, name, id);
+    say(s, "{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true, \"reason\": \"guest-shutdown\"}}\r\n");
+    say(s, "{\"event\": \"RESUME\"}\r\n"); /* under -no-shutdown, let run again: now it ends of something else */
+    shutdown(s->fd, SHUT_RDWR);
+}
+
+static void serve_quit(struct server *s) {
+    say(s, "{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": false, \"reason\": \"host-qmp-quit\"}}\r\n");
+    shutdown(s->fd, SHUT_RDWR);
+    atomic_store(&s->may_read, true);
+}
+
+static void test_why_it_ended(void **state) {
+    (void)state;
+    static void (*const serve[])(struct server *) = { serve_power_off, serve_resumed, serve_quit };
+    static const char *const texts[] = { "x: QEMU went away: the guest was powered off",
+                                         "x: QEMU went away (its monitor closed the connection)",
+                                         "QEMU went away: it was told to quit" };
+    for (size_t i = 0; i < 3; i++) {
+        struct server s;
+        struct error err = { 0 };
+        struct qmp *q = begin(&s, serve[i]);
+        while (i == 2 && !atomic_load(&s.may_read)) {
+            clock_sleep(CLOCK_MS); /* it has gone before anything is sent to it */
+        }
+        assert_int_equal(qmp_execute(q, "x", NULL, NULL, LONG, &err), -1);
+        assert_string_equal(err.desc, texts[i]);
+        assert_true(qmp_gone(q));
+        finish(&s, q);
+    }
 }
 
 static void serve_late(struct server *s) {
@@ -488,11 +531,48 @@ static void test_busy_monitor(void **state) {
     error_clear(&err);
     qmp_close(q);
 
+    char where[128];
+    snprintf(where, sizeof(where), "unix:%s", a.sun_path);
+    assert_null(qmp_connect(where, SHORT, &err));
+    assert_non_null(strstr(err.desc, "holds the monitor"));
+    error_clear(&err);
+
     close(fd);
     assert_null(qmp_connect(a.sun_path, SHORT, &err));
     assert_non_null(strstr(err.desc, "cannot connect"));
     unlink(a.sun_path);
     rmdir(dir);
+}
+
+static void test_over_tcp(void **state) {
+    (void)state;
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t size = sizeof(a);
+    struct error err = { 0 };
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, size), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &size), 0);
+    char where[64];
+    snprintf(where, sizeof(where), "tcp:127.0.0.1:%d", ntohs(a.sin_port));
+    struct qmp *q = qmp_connect(where, LONG, &err);
+    assert_non_null(q);
+    struct server s = { .fd = accept(fd, NULL, NULL), .serve = serve_greeting, .passed = -1 };
+    assert_int_equal(pthread_create(&s.thread, NULL, run_server, &s), 0);
+    assert_int_equal(qmp_negotiate(q, LONG, &err), 0);
+    assert_int_equal(qmp_peer_pid(q), 0);
+    assert_false(qmp_takes_fds(q));
+    finish(&s, q);
+    close(fd);
+    assert_null(qmp_connect(where, LONG, &err));
+    assert_non_null(strstr(err.desc, "cannot connect to the QMP monitor tcp:127.0.0.1:"));
+    static const char *const wrong[] = { "tcp:", "tcp:host", "tcp::77", "tcp:host:" };
+    for (size_t i = 0; i < 4; i++) {
+        error_clear(&err);
+        assert_null(qmp_connect(wrong[i], LONG, &err));
+        assert_int_equal(err.class, ERROR_USAGE);
+        assert_non_null(strstr(err.desc, "PATH, unix:PATH or tcp:HOST:PORT"));
+    }
 }
 
 int main(void) {
@@ -514,6 +594,8 @@ int main(void) {
         cmocka_unit_test(test_stuck_in_the_middle),
         cmocka_unit_test(test_large_answers),
         cmocka_unit_test(test_busy_monitor),
+        cmocka_unit_test(test_why_it_ended),
+        cmocka_unit_test(test_over_tcp),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,9 +24,23 @@ static bool copy_word(const json_t *value, char *word, size_t size) {
     return s != NULL;
 }
 
+static void note_shutdown(struct event_queue *q, const char *name, const json_t *data) {
+    if (strcmp(name, "RESUME") == 0) {
+        q->shutdown[0] = '\0';
+    } else if (strcmp(name, "SHUTDOWN") == 0 &&
+               !copy_word(json_object_get(data, "reason"), q->shutdown, sizeof(q->shutdown))) {
+        memcpy(q->shutdown, "?", 2);
+    }
+}
+
 bool event_queue_add(struct event_queue *q, const json_t *message, int64_t when) {
     const char *name = json_string_value(json_object_get(message, "event"));
-    if (name == NULL || !is_asked_for(q, name)) {
+    const json_t *data = json_object_get(message, "data");
+    if (name == NULL) {
+        return false;
+    }
+    note_shutdown(q, name, data);
+    if (!is_asked_for(q, name)) {
         return false;
     }
     if (q->count == EVENTS_MAX) {
@@ -34,7 +48,6 @@ bool event_queue_add(struct event_queue *q, const json_t *message, int64_t when)
         q->count--;
     }
     struct qmp_event *e = &q->ring[(q->first + q->count++) % EVENTS_MAX];
-    const json_t *data = json_object_get(message, "data");
     e->when = when;
     copy_word(json_object_get(message, "event"), e->name, sizeof(e->name));
     if (!copy_word(json_object_get(data, "status"), e->word, sizeof(e->word))) {

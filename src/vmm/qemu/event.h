@@ -25,6 +25,7 @@ struct event_queue {
     const char *const *names; /* what is kept, NULL at its end; not owned. NULL: nothing is */
     struct qmp_event ring[EVENTS_MAX];
     size_t first, count;
+    char shutdown[32]; /* the reason of a SHUTDOWN that no RESUME has followed, asked for or not; "" */
 };
 
 /* Keeps the event that `message` is, if it is one that is asked for. Too many: the oldest goes. False: not kept. */

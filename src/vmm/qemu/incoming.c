@@ -50,12 +50,13 @@ static int look(struct qemu *q, struct error *err) {
 int qemu_wait_loaded(struct vmm *vmm, int64_t timeout_ns, struct error *err) {
     struct qemu *q = qemu_of(vmm);
     int64_t deadline = clock_now() + timeout_ns;
+    struct qemu_pace pace = { .seen = q->changes };
     for (;;) {
         int done = look(q, err);
         if (done == 0 && clock_now() >= deadline) {
             return error_set(err, ERROR_VMM, "the destination QEMU did not load the device state in time");
         }
-        if (done == 0 && qmp_wait_event(q->qmp, POLL_INTERVAL, err) < 0) {
+        if (done == 0 && qemu_wait_change(q, &pace, err) < 0) {
             done = -1;
         }
         if (done < 0 && qmp_gone(q->qmp)) {
@@ -63,6 +64,10 @@ int qemu_wait_loaded(struct vmm *vmm, int64_t timeout_ns, struct error *err) {
             return error_set(err, ERROR_VMM,
                              "the destination QEMU ended while it loaded the device state: look at its "
                              "stderr or log for the reason");
+        }
+        if (done > 0) {
+            log_debug("the device state is loaded, and known to be %.1f ms after QEMU said so",
+                      q->said_at != 0 ? (double)(clock_now() - q->said_at) / 1e6 : 0.0);
         }
         if (done != 0) {
             return done < 0 ? -1 : 0;

@@ -127,9 +127,13 @@ int qemu_inspect(struct vmm *vmm, enum vmm_side side, struct findings *found, st
     struct qemu *q = qemu_of(vmm);
     q->side = side;
     if (vmm->pid == 0) {
-        findings_refuse(found, "the process behind the QMP socket is not known here (another pid namespace?): pass "
-                               "--pid");
+        findings_refuse(found, "the process behind the QMP socket is not known here (TCP, or another pid namespace): "
+                               "pass --pid");
         return 0;
+    }
+    if (!qmp_takes_fds(q->qmp)) {
+        findings_refuse(found, "over TCP QEMU takes no descriptor for its device state: give godwit a monitor on a "
+                               "unix socket (chardev-add and -mon, or -qmp unix:PATH,server=on,wait=off)");
     }
     int usable = side == VMM_SOURCE ? check_source(q, err) : check_destination(q, err);
     if (usable < 0) {

@@ -9,8 +9,6 @@
 #include "vmm/qemu/query.h"
 
 #define DEVICE_FD_NAME "godwit-device"
-/* How often a state is looked at when no event says that it changed. */
-#define POLL_INTERVAL (50 * CLOCK_MS)
 
 /* What the ledger says of what was done to QEMU and is not undone yet. Plain data without pointers; everything that an
  * entry says is written before it is set. What is read back may have been written by a process that died in the middle
@@ -58,11 +56,23 @@ struct qemu {
     uint64_t all_ram;   /* bytes of all RAM blocks, QEMU's own included, at the inspection; 0: it does not tell */
     int64_t stopped_at; /* clock_now() of the last STOP event, 0: none since it was cleared */
     json_t *described;  /* {"devices", "disks"} as they were described last; NULL: never */
+    int64_t said_at;    /* clock_now() of the last MIGRATION event */
+    uint64_t changes;   /* events that came so far: each may mean another state */
 };
 
 static inline struct qemu *qemu_of(struct vmm *vmm) {
     return (struct qemu *)vmm;
 }
+
+/* Waiting for QEMU to reach a state. An event says that something has changed, but not always that the change is over:
+ * the migration is "completed" a moment before the run state is "paused". So the state is looked at at once when an
+ * event has come, whichever call read it, and then again after 0.2 ms, 0.4 ms, … up to 50 ms. */
+struct qemu_pace {
+    uint64_t seen; /* events that the last look knew of */
+    int64_t interval;
+};
+/* Between two looks. 0, or -1 also when it is not to go on: past the deadline the next look says so. */
+int qemu_wait_change(struct qemu *q, struct qemu_pace *pace, struct error *err);
 
 struct qemu_shield {
     struct qmp *qmp;

@@ -8,12 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #define READ_SIZE ((size_t)64 << 10)
-#define BACKLOG_RETRY (20 * CLOCK_MS)
 #define LINE_LIMIT ((size_t)1 << 20)
 #define TICK (500 * CLOCK_MS)
 
@@ -27,43 +25,6 @@ void line_close(struct line_socket *s) {
     }
     free(s->buffer);
     *s = (struct line_socket){ .fd = -1, .ended = true };
-}
-
-/* connect() to a unix socket does not wait when the socket is non-blocking: EAGAIN says that the backlog is full. */
-static int connect_until(int fd, const struct sockaddr_un *address, int64_t deadline, struct error *err) {
-    for (;;) {
-        if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0) {
-            return 0;
-        }
-        if (errno != EAGAIN && errno != EINTR) {
-            return error_errno(err, ERROR_VMM, "cannot connect to the QMP socket %s", address->sun_path);
-        }
-        if (clock_now() >= deadline) {
-            return error_set(err, ERROR_VMM,
-                             "%s: another client (libvirt?) holds the monitor: give godwit one of its own",
-                             address->sun_path);
-        }
-        clock_sleep(BACKLOG_RETRY);
-    }
-}
-
-int line_connect(struct line_socket *s, const char *path, int64_t deadline, struct error *err) {
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    line_from_fd(s, -1);
-    if (strlen(path) >= sizeof(address.sun_path)) {
-        return error_set(err, ERROR_USAGE, "the path of a unix socket has at most %zu bytes: %s",
-                         sizeof(address.sun_path) - 1, path);
-    }
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (s->fd < 0) {
-        return error_errno(err, ERROR_SYSTEM, "socket");
-    }
-    if (connect_until(s->fd, &address, deadline, err) < 0) {
-        line_close(s);
-        return -1;
-    }
-    return 0;
 }
 
 pid_t line_peer(const struct line_socket *s) {
@@ -237,6 +198,14 @@ int line_read(struct line_socket *s, char **line, size_t *length, int64_t deadli
     return 1;
 }
 
+/* The peer has closed the connection: what it said before may tell why. Returns -1 with the error. */
+static int read_last_words(struct line_socket *s, struct error *err) {
+    struct error ignored = { 0 };
+    while (s->have <= s->limit && !s->ended && read_some(s, 0, &ignored) > 0) {
+    }
+    return ended(s, err);
+}
+
 static ssize_t send_some(int fd, const void *data, size_t size, int pass_fd) {
     struct iovec iov = { .iov_base = (void *)(uintptr_t)data, .iov_len = size };
     struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
@@ -269,7 +238,7 @@ int line_write(struct line_socket *s, const void *data, size_t size, int pass_fd
             continue;
         }
         if (n < 0 && (errno == EPIPE || errno == ECONNRESET)) {
-            return ended(s, err);
+            return read_last_words(s, err);
         }
         if (n < 0 && errno != EAGAIN && errno != EINTR) {
             s->half_written = s->half_written || done > 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A unix socket that carries lines: the transport under qmp.h. Nothing here knows JSON.
+ * A socket that carries lines: the transport under qmp.h. Nothing here knows JSON.
  *
  * Every call has a deadline (clock_now() + timeout) and never blocks beyond it; while it waits it keeps an eye on what
  * its owner watches. Lines are bounded: of one that is longer than `limit` nothing is kept. All reads and writes use
@@ -33,8 +33,6 @@ struct line_socket {
     bool shielded; /* what is watched does not end a wait now */
 };
 
-/* Connects to the socket at `path`. A full backlog is retried until the deadline. */
-int line_connect(struct line_socket *s, const char *path, int64_t deadline, struct error *err);
 /* Takes ownership of `fd`. */
 void line_from_fd(struct line_socket *s, int fd);
 void line_close(struct line_socket *s);

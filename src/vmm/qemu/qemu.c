@@ -13,8 +13,11 @@ static const char *const event_names[] = { "STOP", "RESUME", "SHUTDOWN", "MIGRAT
 
 static void on_event(void *opaque, const struct qmp_event *event) {
     struct qemu *q = opaque;
+    q->changes++;
     if (strcmp(event->name, "STOP") == 0) {
         q->stopped_at = event->when;
+    } else if (strcmp(event->name, "MIGRATION") == 0) {
+        q->said_at = event->when;
     }
 }
 
@@ -87,6 +90,19 @@ static int qemu_poll_fd(struct vmm *vmm) {
 
 static int qemu_drive(struct vmm *vmm, struct error *err) {
     return qmp_drive(qemu_of(vmm)->qmp, err);
+}
+
+#define LOOK_FIRST (CLOCK_MS / 5)
+#define LOOK_LAST (50 * CLOCK_MS)
+
+int qemu_wait_change(struct qemu *q, struct qemu_pace *pace, struct error *err) {
+    if (pace->interval == 0 || q->changes != pace->seen) {
+        pace->interval = LOOK_FIRST;
+    } else {
+        pace->interval = pace->interval * 2 < LOOK_LAST ? pace->interval * 2 : LOOK_LAST;
+    }
+    pace->seen = q->changes;
+    return qmp_wait_event(q->qmp, pace->interval, err) < 0 ? -1 : 0;
 }
 
 int qemu_close_fd(struct qemu *q, struct error *err) {

@@ -4,11 +4,13 @@
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "vmm/qemu/dial.h"
 #include "vmm/qemu/line.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* More garbage in a row than this is no monitor. A resync may meet all that was queued for a killed parent. */
@@ -59,13 +61,9 @@ static struct qmp *create(struct error *err) {
     return q;
 }
 
-struct qmp *qmp_connect(const char *path, int64_t timeout_ns, struct error *err) {
-    struct qmp *q = create(err);
-    if (q != NULL && line_connect(&q->line, path, clock_now() + timeout_ns, err) < 0) {
-        qmp_close(q);
-        return NULL;
-    }
-    return q;
+struct qmp *qmp_connect(const char *where, int64_t timeout_ns, struct error *err) {
+    int fd = dial(where, clock_now() + timeout_ns, err);
+    return fd < 0 ? NULL : qmp_from_fd(fd, err);
 }
 
 struct qmp *qmp_from_fd(int fd, struct error *err) {
@@ -167,6 +165,36 @@ static json_t *parse(const char *line, size_t length) {
     return message;
 }
 
+/* QEMU tells why it shuts down before it goes. */
+static const char *shutdown_text(const char *reason) {
+    static const struct {
+        const char *reason, *text;
+    } texts[] = {
+        { "guest-shutdown", "the guest was powered off" },
+        { "guest-reset", "the guest was reset, and QEMU was not to do that" },
+        { "guest-panic", "the guest has panicked" },
+        { "host-qmp-quit", "it was told to quit" },
+        { "host-qmp-system-reset", "the guest was reset, and QEMU was not to do that" },
+        { "host-signal", "it was ended by a signal" },
+        { "host-ui", "its window was closed" },
+    };
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        if (strcmp(reason, texts[i].reason) == 0) {
+            return texts[i].text;
+        }
+    }
+    return "it was shut down";
+}
+
+/* The connection has ended; `err` is filled, and says why where QEMU has said it. */
+static int explain_end(const struct qmp *q, struct error *err) {
+    if (q->line.ended && q->events.shutdown[0] != '\0') {
+        error_clear(err);
+        return error_set(err, ERROR_VMM, "QEMU went away: %s", shutdown_text(q->events.shutdown));
+    }
+    return -1;
+}
+
 /* Counts a line that is no QMP message. */
 static int note_garbage(struct qmp *q, size_t length, struct error *err) {
     log_debug("QEMU's monitor sent %zu bytes that are no QMP message", length);
@@ -194,7 +222,7 @@ static int next_message(struct qmp *q, json_t **message, bool or_event, int64_t 
         size_t length;
         int n = line_read(&q->line, &line, &length, deadline, err);
         if (n <= 0) {
-            return n;
+            return n < 0 ? explain_end(q, err) : 0;
         }
         if (length == 0) {
             continue;
@@ -263,6 +291,15 @@ static void new_id(struct qmp *q, char *id, size_t size) {
     snprintf(id, size, "godwit-%ld-%llu", (long)getpid(), (unsigned long long)++q->last_id);
 }
 
+/* The connection ended when it was written to; what came before may not have been read yet. Returns -1. */
+static int take_last_words(struct qmp *q, struct error *err) {
+    json_t *message;
+    while (next_message(q, &message, false, 0, err) == 1) {
+        json_decref(message);
+    }
+    return error_is_set(err) ? -1 : error_set(err, ERROR_VMM, "QEMU went away");
+}
+
 /* A command has not been answered, or not been taken, when it was time. */
 static int too_late(const struct qmp *q, const char *command, const char *what, struct error *err) {
     if (clock_now() >= q->deadline) {
@@ -288,7 +325,11 @@ static int send_command(struct qmp *q, const char *command, json_t *args, const 
     if (line_write(&q->line, text, (size_t)n, pass_fd, deadline, err) == 0) {
         return 0;
     }
-    if (err->class == ERROR_VMM && !q->line.ended && clock_now() >= q->deadline) {
+    if (q->line.ended) {
+        error_clear(err);
+        return take_last_words(q, err);
+    }
+    if (err->class == ERROR_VMM && clock_now() >= q->deadline) {
         error_clear(err);
         return too_late(q, command, "did not take", err);
     }
@@ -385,6 +426,12 @@ static int execute(struct qmp *q, const char *command, json_t *args, int pass_fd
 
 int qmp_execute(struct qmp *q, const char *command, json_t *args, json_t **ret, int64_t timeout_ns, struct error *err) {
     return execute(q, command, args, -1, ret, timeout_ns, err);
+}
+
+bool qmp_takes_fds(const struct qmp *q) {
+    struct sockaddr_storage own = { 0 };
+    socklen_t size = sizeof(own);
+    return getsockname(q->line.fd, (struct sockaddr *)&own, &size) == 0 && own.ss_family == AF_UNIX;
 }
 
 int qmp_getfd(struct qmp *q, int fd, const char *name, struct error *err) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A client of the QEMU Machine Protocol over a unix socket.
+ * A client of the QEMU Machine Protocol over a socket.
  *
  * One command is under way at a time. An answer is told by its id, which carries our pid and a counter, so an answer
  * that comes after its command timed out, or that belongs to the process we were forked from, matches nothing. Events
@@ -34,8 +34,8 @@ struct qmp;
 
 typedef void qmp_event_fn(void *opaque, const struct qmp_event *event);
 
-/* Connects, but says nothing yet: the peer's pid is known from here on. */
-struct qmp *qmp_connect(const char *path, int64_t timeout_ns, struct error *err);
+/* Connects to PATH, unix:PATH or tcp:HOST:PORT, but says nothing yet: the peer's pid is known from here on. */
+struct qmp *qmp_connect(const char *where, int64_t timeout_ns, struct error *err);
 /* The same over a connected socket, which it takes. NULL only when there is no memory (then `fd` is closed). */
 struct qmp *qmp_from_fd(int fd, struct error *err);
 void qmp_close(struct qmp *q);
@@ -52,7 +52,7 @@ struct qmp_version {
     int major, minor, micro;
 };
 struct qmp_version qmp_version(const struct qmp *q);
-/* The process that listens on the socket; 0: not known. */
+/* The process that listens on the socket; 0: not known (TCP, or another pid namespace). */
 pid_t qmp_peer_pid(const struct qmp *q);
 /* To poll for input; then call qmp_drive(). Owned by `q`. */
 int qmp_poll_fd(const struct qmp *q);
@@ -78,6 +78,8 @@ const char *qmp_refusal(const struct qmp *q);
 /* Whether QEMU has closed the connection. */
 bool qmp_gone(const struct qmp *q);
 
+/* Whether descriptors can travel with a command: not over TCP. */
+bool qmp_takes_fds(const struct qmp *q);
 /* Gives QEMU a copy of `fd` under `name`; the caller keeps its own. */
 int qmp_getfd(struct qmp *q, int fd, const char *name, struct error *err);
 

@@ -49,6 +49,7 @@ static void follow_stop(struct qemu *q, int64_t limit) {
 /* Waits until the guest stands still with its device state held back. */
 static int wait_pre_switchover(struct qemu *q, int64_t limit, struct query_migration *m, struct error *err) {
     int64_t begin = clock_now();
+    struct qemu_pace pace = { .seen = q->changes };
     bool widened = false;
     for (;;) {
         if (query_migration(q->qmp, m, err) < 0) {
@@ -70,7 +71,7 @@ static int wait_pre_switchover(struct qemu *q, int64_t limit, struct query_migra
             }
             widened = true;
         }
-        if (qmp_wait_event(q->qmp, POLL_INTERVAL, err) < 0) {
+        if (qemu_wait_change(q, &pace, err) < 0) {
             return -1;
         }
     }
@@ -151,6 +152,7 @@ int qemu_release_device_state(struct vmm *vmm, struct error *err) {
 int qemu_wait_saved(struct vmm *vmm, int64_t timeout_ns, struct error *err) {
     struct qemu *q = qemu_of(vmm);
     int64_t deadline = clock_now() + timeout_ns;
+    struct qemu_pace pace = { .seen = q->changes };
     for (;;) {
         struct query_migration m;
         if (query_migration(q->qmp, &m, err) < 0) {
@@ -166,7 +168,7 @@ int qemu_wait_saved(struct vmm *vmm, int64_t timeout_ns, struct error *err) {
         if (clock_now() >= deadline) {
             return error_set(err, ERROR_VMM, "QEMU did not save the device state in time (it is in \"%s\")", m.name);
         }
-        if (qmp_wait_event(q->qmp, POLL_INTERVAL, err) < 0) {
+        if (qemu_wait_change(q, &pace, err) < 0) {
             return -1;
         }
     }

@@ -15,7 +15,6 @@
 #include <string.h>
 
 #define SETTLE_TIMEOUT (30 * CLOCK_S)
-#define SETTLE_POLL (10 * CLOCK_MS)
 #define CANCEL_AGAIN (1 * CLOCK_S)
 #define UNDO_TRIES 3
 #define UNDO_PATIENCE (5 * CLOCK_S)
@@ -54,6 +53,7 @@ int qemu_cont(struct qemu *q, struct error *err) {
  * to wait for the end of one that is under way. */
 static int wait_without_cancel(struct qemu *q, struct error *err) {
     int64_t deadline = clock_now() + SETTLE_TIMEOUT;
+    struct qemu_pace pace = { .seen = q->changes };
     for (;;) {
         struct query_migration m;
         if (query_migration(q->qmp, &m, err) < 0) {
@@ -67,7 +67,7 @@ static int wait_without_cancel(struct qemu *q, struct error *err) {
                 err, ERROR_VMM,
                 "QEMU's migration is still in \"%s\"; it is left there, for cancelling it would run the guest", m.name);
         }
-        if (qmp_wait_event(q->qmp, SETTLE_POLL, err) < 0) {
+        if (qemu_wait_change(q, &pace, err) < 0) {
             return -1;
         }
     }
@@ -83,6 +83,7 @@ static int send_cancel(struct qemu *q, struct error *err) {
 
 static int cancel_migration(struct qemu *q, struct error *err) {
     int64_t deadline = clock_now() + SETTLE_TIMEOUT, again = 0;
+    struct qemu_pace pace = { .seen = q->changes };
     for (;;) {
         struct query_migration m;
         if (query_migration(q->qmp, &m, err) < 0) {
@@ -101,7 +102,7 @@ static int cancel_migration(struct qemu *q, struct error *err) {
             }
             again = now + CANCEL_AGAIN;
         }
-        if (qmp_wait_event(q->qmp, SETTLE_POLL, err) < 0) {
+        if (qemu_wait_change(q, &pace, err) < 0) {
             return -1;
         }
     }
@@ -116,6 +117,7 @@ static bool stopped_by_migration(const char *state) {
  */
 static int run_again(struct qemu *q, struct error *err) {
     int64_t deadline = clock_now() + SETTLE_TIMEOUT;
+    struct qemu_pace pace = { .seen = q->changes };
     for (;;) {
         struct query_state state;
         if (query_state(q->qmp, &state, err) < 0) {
@@ -134,7 +136,7 @@ static int run_again(struct qemu *q, struct error *err) {
         if (clock_now() >= deadline) {
             return error_set(err, ERROR_VMM, "QEMU does not leave the state \"finish-migrate\"");
         }
-        if (qmp_wait_event(q->qmp, SETTLE_POLL, err) < 0) {
+        if (qemu_wait_change(q, &pace, err) < 0) {
             return -1;
         }
     }
