@@ -180,6 +180,9 @@ int source_verify(struct source *s, struct error *err);
 int source_scan(struct source *s, struct error *err);
 /* After the first scan: memory that was never written is not dirty. */
 int source_skip_holes(struct source *s, struct error *err);
+/* Behind a scan, for who drains block I/O or has stopped the guest before the next copy: what was found written since
+ * the last drain, and copied since, is dirty again. */
+void source_settle(struct source *s);
 /* Within a pass: the same, but what it finds is for the next pass. */
 int source_sample(struct source *s, struct error *err);
 /* Measures the dirty rate by what was found since the last time. */
@@ -222,7 +225,8 @@ void source_converge_close(struct source *s);
 
 /* source_pass.c: bytes on their way. */
 uint64_t source_queued(const struct source *s);
-/* Sends what is dirty, but for what is hot: starts a pass and waits for its end. Scan, then drain, come before it. */
+/* Sends what is dirty, but for what is hot: starts a pass and waits for its end. A scan comes before it, and a drain
+ * where one is due (source_ram.c). */
 int source_pass(struct source *s, struct error *err);
 /* A pass over all that is dirty, in two halves. */
 void source_pass_begin_whole(struct source *s);

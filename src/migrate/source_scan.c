@@ -63,6 +63,14 @@ int source_scan(struct source *s, struct error *err) {
     return 0;
 }
 
+void source_settle(struct source *s) {
+    if (fault_planned("lose-unsettled", NULL)) {
+        ram_forget_unsettled(&s->ram);
+    }
+    ram_settle(&s->ram);
+    note_remaining(s);
+}
+
 int source_sample(struct source *s, struct error *err) {
     if (look(s, err) < 0) {
         return -1;

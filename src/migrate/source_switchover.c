@@ -108,6 +108,7 @@ int source_final(struct source *s, struct error *err) {
     if (source_scan(s, err) < 0) {
         return -1;
     }
+    source_settle(s); /* the VMM has drained to stop the guest */
     for (unsigned i = 1;; i++) {
         if (final_pass(s, err) < 0) {
             return -1;

@@ -14,7 +14,7 @@
 #define WATCH_INTERVAL (250 * CLOCK_MS)
 /* A scan costs the guest a fault for each page that it writes again: no more than this part of the time is scanned. */
 #define SCAN_SHARE 20
-/* Each pass drains the guest's disks: tiny ones do not follow each other at once. */
+/* Each pass costs the guest a fault for each page that it writes again: tiny ones do not follow each other at once. */
 #define PASS_INTERVAL (20 * CLOCK_MS)
 /* What the destination may still have in its buffers and decoders of so many pages is worth a round trip to wait for.
  */

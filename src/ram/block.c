@@ -35,8 +35,9 @@ int ram_open_source(struct ram *ram, size_t i, struct backing *backing, struct e
     }
     b->dirty = calloc(bits_words(b->pages), sizeof(uint64_t));
     b->written = calloc(bits_words(b->pages), sizeof(uint64_t));
+    b->unsettled = calloc(bits_words(b->pages), sizeof(uint64_t));
     b->sent = calloc(bits_words(b->pages), sizeof(uint64_t));
-    if (b->dirty == NULL || b->written == NULL || b->sent == NULL) {
+    if (b->dirty == NULL || b->written == NULL || b->unsettled == NULL || b->sent == NULL) {
         return error_errno(err, ERROR_SYSTEM, "no memory for the page maps of %s", b->id);
     }
     return 0;
@@ -59,6 +60,7 @@ void ram_free(struct ram *ram) {
         struct ram_block *b = &ram->blocks[i];
         free(b->dirty);
         free(b->written);
+        free(b->unsettled);
         free(b->sent);
         free(b->rejected);
         if (b->digests != NULL) {
@@ -94,10 +96,47 @@ uint64_t ram_take_written(struct ram *ram) {
         for (size_t word = 0; word < bits_words(b->pages); word++) {
             pages += (uint64_t)__builtin_popcountll(b->written[word]);
             b->dirty[word] |= b->written[word];
+            b->unsettled[word] |= b->written[word];
             b->written[word] = 0;
         }
     }
     return pages;
+}
+
+uint64_t ram_provisional_pages(const struct ram *ram) {
+    uint64_t pages = 0;
+    for (uint16_t i = 0; i < ram->count; i++) {
+        const struct ram_block *b = &ram->blocks[i];
+        for (size_t word = 0; word < bits_words(b->pages); word++) {
+            pages += (uint64_t)__builtin_popcountll(b->unsettled[word] & ~b->dirty[word]);
+        }
+    }
+    return pages;
+}
+
+void ram_settle(struct ram *ram) {
+    for (uint16_t i = 0; i < ram->count; i++) {
+        struct ram_block *b = &ram->blocks[i];
+        for (size_t word = 0; word < bits_words(b->pages); word++) {
+            b->dirty[word] |= b->unsettled[word];
+            b->unsettled[word] = 0;
+        }
+    }
+}
+
+void ram_forget_unsettled(struct ram *ram) {
+    for (uint16_t i = 0; i < ram->count; i++) {
+        bits_clear_range(ram->blocks[i].unsettled, 0, ram->blocks[i].pages);
+    }
+}
+
+bool ram_is_digested(const struct ram *ram) {
+    for (uint16_t i = 0; i < ram->count; i++) {
+        if (ram->blocks[i].digested < ram->blocks[i].pages) {
+            return false;
+        }
+    }
+    return true;
 }
 
 uint64_t ram_allocated(const struct ram *ram) {

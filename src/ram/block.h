@@ -27,6 +27,7 @@ struct ram_block {
     /* Source. Owned by the main thread between passes, by the sending threads (each its own chunks) during one. */
     uint64_t *dirty;             /* bit per page: to be sent in the next pass */
     uint64_t *written;           /* bit per page: found by a scan, not yet in `dirty`; the main thread's at all times */
+    uint64_t *unsettled;         /* bit per page: found written since the last ram_settle(); the main thread's */
     uint64_t *sent;              /* bit per page: the destination holds something other than zeros there */
     struct page_digest *digests; /* of what was last sent (ram/digest.h) */
     uint64_t digested;           /* pages that have one: the first ones of the block */
@@ -51,8 +52,18 @@ void ram_free(struct ram *ram);
 
 uint64_t ram_pages(const struct ram *ram);
 uint64_t ram_dirty_pages(const struct ram *ram);
-/* Source, between passes: what was found written is dirty. Returns how many pages were. */
+/* Source, between passes: what was found written is dirty, and unsettled. Returns how many pages were. */
 uint64_t ram_take_written(struct ram *ram);
+/* Source, between passes. A page that a device writes by DMA may be found written before the device writes, so what was
+ * copied of it counts only when block I/O was drained in between (docs/correctness.md). Unsettled pages that are not
+ * dirty are those that were copied since, and are to be looked at again: how many they are; all unsettled pages made
+ * dirty, and none unsettled (for who drains, or has stopped the guest, before they are copied); none unsettled, for who
+ * has copied nothing yet. */
+uint64_t ram_provisional_pages(const struct ram *ram);
+void ram_settle(struct ram *ram);
+void ram_forget_unsettled(struct ram *ram);
+/* Source: whether every page can have a digest, so that one that is looked at again and is the same is not sent. */
+bool ram_is_digested(const struct ram *ram);
 /* Bytes of the host's memory that all blocks have now. */
 uint64_t ram_allocated(const struct ram *ram);
 

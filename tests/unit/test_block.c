@@ -132,6 +132,32 @@ static void skipping_never_adds(void **state) {
     close_block();
 }
 
+/* What was found written and copied since is looked at again behind a drain; what is dirty anyway is not counted. */
+static void what_is_copied_between_drains(void **state) {
+    (void)state;
+    open_block(true, tmpfs_file(sizeof(buffer)), sizeof(buffer), PAGE);
+    bits_set_range(block->written, 60, 70);
+    assert_int_equal(ram_take_written(&ram), 10);
+    bits_set_range(block->written, 68, 72);
+    assert_int_equal(ram_take_written(&ram), 4);
+    assert_int_equal(ram_provisional_pages(&ram), 0);
+    bits_clear_range(block->dirty, 60, 66); /* a pass has copied them */
+    assert_int_equal(ram_provisional_pages(&ram), 6);
+    ram_settle(&ram);
+    assert_int_equal(ram_dirty_pages(&ram), 12);
+    assert_int_equal(ram_provisional_pages(&ram), 0);
+    bits_clear_range(block->dirty, 0, PAGES);
+    assert_int_equal(ram_provisional_pages(&ram), 0); /* a drain came before that copy */
+    bits_set_range(block->written, 5, 6);
+    ram_take_written(&ram);
+    bits_clear_range(block->dirty, 0, PAGES);
+    ram_forget_unsettled(&ram);
+    ram_settle(&ram);
+    assert_int_equal(ram_dirty_pages(&ram), 0);
+    assert_false(ram_is_digested(&ram));
+    close_block();
+}
+
 /* A file that is longer than the guest's memory, as a backend with an alignment may have it. */
 static void data_behind_the_block_is_not_ours(void **state) {
     (void)state;
@@ -355,6 +381,7 @@ int main(void) {
         cmocka_unit_test(a_page_given_back_meanwhile_hides_no_other),
         cmocka_unit_test(files_that_are_all_hole_or_all_data),
         cmocka_unit_test(skipping_never_adds),
+        cmocka_unit_test(what_is_copied_between_drains),
         cmocka_unit_test(data_behind_the_block_is_not_ours),
         cmocka_unit_test(stale_pages_are_punched_and_zero_ones_stay),
         cmocka_unit_test(making_a_used_file_empty),
