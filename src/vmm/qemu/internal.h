@@ -66,9 +66,11 @@ static inline struct qemu *qemu_of(struct vmm *vmm) {
 
 /* Waiting for QEMU to reach a state. An event says that something has changed, but not always that the change is over:
  * the migration is "completed" a moment before the run state is "paused". So the state is looked at at once when an
- * event has come, whichever call read it, and then again after 0.2 ms, 0.4 ms, … up to 50 ms. */
+ * event has come, whichever call read it, then every half of a millisecond for a while, and then ever more seldom, up
+ * to every 50 ms. */
 struct qemu_pace {
-    uint64_t seen; /* events that the last look knew of */
+    uint64_t seen;  /* events that the last look knew of */
+    unsigned looks; /* since then */
     int64_t interval;
 };
 /* Between two looks. 0, or -1 also when it is not to go on: past the deadline the next look says so. */

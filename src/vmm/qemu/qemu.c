@@ -92,16 +92,19 @@ static int qemu_drive(struct vmm *vmm, struct error *err) {
     return qmp_drive(qemu_of(vmm)->qmp, err);
 }
 
-#define LOOK_FIRST (CLOCK_MS / 5)
-#define LOOK_LAST (50 * CLOCK_MS)
+#define LOOK_OFTEN (CLOCK_MS / 2)
+#define OFTEN 20 /* looks */
+#define LOOK_SELDOM (50 * CLOCK_MS)
 
 int qemu_wait_change(struct qemu *q, struct qemu_pace *pace, struct error *err) {
-    if (pace->interval == 0 || q->changes != pace->seen) {
-        pace->interval = LOOK_FIRST;
-    } else {
-        pace->interval = pace->interval * 2 < LOOK_LAST ? pace->interval * 2 : LOOK_LAST;
+    if (q->changes != pace->seen) {
+        *pace = (struct qemu_pace){ .seen = q->changes };
     }
-    pace->seen = q->changes;
+    if (pace->looks++ < OFTEN) {
+        pace->interval = LOOK_OFTEN;
+    } else {
+        pace->interval = pace->interval * 2 < LOOK_SELDOM ? pace->interval * 2 : LOOK_SELDOM;
+    }
     return qmp_wait_event(q->qmp, pace->interval, err) < 0 ? -1 : 0;
 }
 
