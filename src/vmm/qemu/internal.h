@@ -57,6 +57,7 @@ struct qemu {
     int64_t stopped_at; /* clock_now() of the last STOP event, 0: none since it was cleared */
     json_t *described;  /* {"devices", "disks"} as they were described last; NULL: never */
     int64_t said_at;    /* clock_now() of the last MIGRATION event */
+    char said[32];      /* what it said: QEMU's word for the migration's status; "" since it was cleared */
     uint64_t changes;   /* events that came so far: each may mean another state */
 };
 

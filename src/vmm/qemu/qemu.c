@@ -18,6 +18,7 @@ static void on_event(void *opaque, const struct qmp_event *event) {
         q->stopped_at = event->when;
     } else if (strcmp(event->name, "MIGRATION") == 0) {
         q->said_at = event->when;
+        memcpy(q->said, event->word, sizeof(q->said));
     }
 }
 
