@@ -6,7 +6,14 @@ import subprocess
 import pytest
 
 from gwtest import engine as gw, places
-from scene import PATIENCE
+from scene import PATIENCE, wait_until
+
+
+def link_of(pid, fd):
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{fd}")
+    except FileNotFoundError:
+        return None
 
 
 @pytest.mark.parametrize("closed", ["0", "1", "2", "0 1 2"])
@@ -22,7 +29,12 @@ def test_closed_standard_descriptors(make_scene, closed):
         return subprocess.Popen(["sh", "-c", "exec " + line], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                 stderr=subprocess.DEVNULL)
     receive = start("receive", "--qmp", there.qmp_path, "--listen", f"tcp:127.0.0.1:{port}", "--json", "-v", "-v")
-    send = start("send", "--qmp", scene.source.qmp_path, "--to", f"tcp:127.0.0.1:{port}", "--wait", "30", "--json", "-v", "-v")
+    send = start("send", "--qmp", scene.source.qmp_path, "--to", f"tcp:127.0.0.1:{port}", "--wait", "30", "--json", "-v",
+                 "-v", "--set", "max-bandwidth=20M")
+    for child in (receive, send):  # its descriptors may be those of the shell still
+        for fd in closed.split():
+            wait_until(lambda: child.poll() is not None or link_of(child.pid, fd) == "/dev/null", f"{fd} is filled")
+            assert child.poll() is None
     assert send.wait(PATIENCE) == 0 and receive.wait(PATIENCE) == 0
 
 
