@@ -111,6 +111,23 @@ static int try_listen(int family, const struct sockaddr *name, socklen_t length)
     return take_fd(&fd);
 }
 
+/* What helps against the errno of a listen that failed; "" for what needs no advice. */
+static const char *listen_cure(const struct address *a, int why) {
+    switch (why) {
+    case EADDRINUSE:
+        return "; something listens there already: take another port, or end it ('ss -ltnp' names it)";
+    case EADDRNOTAVAIL:
+        return "; this host does not have that address ('ip address' shows those that it has; 0.0.0.0 and [::] are "
+               "all)";
+    case ENOENT:
+        return "; the socket's directory has to be there";
+    case EACCES:
+        return a->kind == ADDRESS_UNIX ? "" : "; ports below 1024 are for root";
+    default:
+        return "";
+    }
+}
+
 int address_listen(const struct address *a, struct error *err) {
     int fd = -1;
     if (a->kind == ADDRESS_UNIX) {
@@ -130,7 +147,9 @@ int address_listen(const struct address *a, struct error *err) {
         errno = saved;
     }
     if (fd < 0) {
-        return error_errno(err, ERROR_SYSTEM, "cannot listen on %s%s%s", a->host, a->port[0] ? " port " : "", a->port);
+        int why = errno;
+        return error_set(err, ERROR_SYSTEM, "cannot listen on %s%s%s: %s%s", a->host, a->port[0] ? " port " : "",
+                         a->port, strerror(why), listen_cure(a, why));
     }
     return fd;
 }

@@ -243,10 +243,27 @@ static void what_cannot_be_reached(void **state) {
     struct error err = { 0 };
     assert_refused(connect_within(&a, CLOCK_S, &err), &err, ERROR_LINK, "nobody");
     snprintf(a.host, sizeof(a.host), "%s/no/such/folder", (const char *)*state);
-    assert_refused(address_listen(&a, &err), &err, ERROR_SYSTEM, "No such file");
+    assert_refused(address_listen(&a, &err), &err, ERROR_SYSTEM, "directory has to be there");
     a = (struct address){ .kind = ADDRESS_TCP, .host = "127.0.0.1", .port = "no-such-service" };
     assert_refused(connect_within(&a, CLOCK_S, &err), &err, ERROR_LINK, "cannot resolve");
     assert_refused(address_listen(&a, &err), &err, ERROR_LINK, "cannot resolve");
+}
+
+/* The text says what to do about it. */
+static void what_cannot_be_listened_on(void **state) {
+    (void)state;
+    struct address a = { .kind = ADDRESS_TCP, .host = "127.0.0.1", .port = "0" };
+    struct error err = { 0 };
+    int listener = address_listen(&a, &err);
+    assert_true(listener >= 0);
+    struct sockaddr_in name;
+    socklen_t length = sizeof(name);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&name, &length), 0);
+    snprintf(a.port, sizeof(a.port), "%u", ntohs(name.sin_port));
+    assert_refused(address_listen(&a, &err), &err, ERROR_SYSTEM, "take another port");
+    close(listener);
+    snprintf(a.host, sizeof(a.host), "192.0.2.1"); /* for documents: no host has it */
+    assert_refused(address_listen(&a, &err), &err, ERROR_SYSTEM, "does not have that address");
 }
 
 int main(void) {
@@ -257,6 +274,7 @@ int main(void) {
         cmocka_unit_test(tcp),
         cmocka_unit_test(tcp6),
         cmocka_unit_test(tcp_connections_do_not_wait_for_more),
+        cmocka_unit_test(what_cannot_be_listened_on),
         cmocka_unit_test(a_stale_socket_file_is_replaced),
         cmocka_unit_test(a_live_socket_is_not_replaced),
         cmocka_unit_test(a_busy_socket_is_not_replaced),
