@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate/resolve.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
 #include "vmm/qemu/qemu.h"
@@ -8,26 +9,27 @@
 #include <stdlib.h>
 
 static void help(FILE *out) {
-    fputs("Usage: godwit resolve --qmp SOCKET [--take-back]\n"
+    fputs("Usage: godwit resolve --qmp SOCKET [--take-back | --run]\n"
           "\n"
-          "Puts a source QEMU in order after 'godwit send' and its guardian were both killed: a migration that was "
-          "under\n"
-          "way is cancelled, the guest runs on, and what was set is set back.\n"
+          "Puts a QEMU in order after 'godwit send' or 'godwit receive' and its guardian were both killed, or after a\n"
+          "break inside the hand-over: says what is on record, undoes what was changed, and lets the guest run on if\n"
+          "it is certain that it runs nowhere else. From the hand-over on it is the destination that decides.\n"
           "\n"
-          "  --qmp SOCKET  the QMP monitor of the source QEMU\n"
-          "  --take-back   the guest was handed over, or may have been, and the destination's VMM has been ended:\n"
-          "                let it run here\n"
+          "  --qmp SOCKET  the QMP monitor of that QEMU\n"
+          "  --take-back   at the source, when the destination's QEMU has ended and never ran the guest: let it run\n"
+          "                here\n"
+          "  --run         at the destination, when the source has handed the guest over: let it run here\n"
           "  -h, --help    this text\n"
           "\n"
-          "Exit status: 0 done; 1 refused or failed; 2 wrong use.\n",
+          "Exit status: 0 done; 1 refused, failed, or to be decided as it says; 2 wrong use.\n",
           out);
 }
 
-static int resolve(const char *path, bool take_back) {
+static int run(const char *path, enum resolve_wish wish) {
     struct error err = { 0 };
     struct vmm *vmm = vmm_qemu_open(path, 0, &err);
     bool running = false;
-    if (vmm == NULL || vmm_qemu_resolve(vmm, take_back, &err) < 0 || vmm->ops->guest_running(vmm, &running, &err) < 0) {
+    if (vmm == NULL || resolve(vmm, wish, &err) < 0 || vmm->ops->guest_running(vmm, &running, &err) < 0) {
         log_error("%s", err.desc);
     } else {
         printf("the guest %s\n", running ? "runs" : "is paused");
@@ -41,19 +43,25 @@ static int resolve(const char *path, bool take_back) {
 int cmd_resolve(int argc, char **argv) {
     static const struct option names[] = { { "qmp", required_argument, NULL, 'q' },
                                            { "take-back", no_argument, NULL, 't' },
+                                           { "run", no_argument, NULL, 'r' },
                                            { "help", no_argument, NULL, 'h' },
                                            { 0 } };
     const char *path = NULL;
-    bool take_back = false;
-    int option;
-    log_setup("godwit resolve", LOG_WARNING);
+    enum resolve_wish wish = RESOLVE_NOTHING;
+    int option, wishes = 0;
+    log_setup("godwit resolve", LOG_INFO);
     while ((option = getopt_long(argc, argv, "h", names, NULL)) != -1) {
         switch (option) {
         case 'q':
             path = optarg;
             break;
         case 't':
-            take_back = true;
+            wish = RESOLVE_TAKE_BACK;
+            wishes++;
+            break;
+        case 'r':
+            wish = RESOLVE_RUN;
+            wishes++;
             break;
         case 'h':
             help(stdout);
@@ -62,9 +70,9 @@ int cmd_resolve(int argc, char **argv) {
             return EXIT_USAGE;
         }
     }
-    if (path == NULL || optind != argc) {
+    if (path == NULL || optind != argc || wishes > 1) {
         help(stderr);
         return EXIT_USAGE;
     }
-    return resolve(path, take_back);
+    return run(path, wish);
 }

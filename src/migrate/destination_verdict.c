@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "host/process.h"
+#include "ledger/ledger.h"
 #include "migrate/destination_parts.h"
 #include "migrate/stage.h"
 
@@ -51,6 +52,16 @@ static enum certainty look_at_guest(struct destination *d) {
     return d->takeover.state == TAKEOVER_LOADED || vmm_has_ended(d) ? RUNS_NOT : UNKNOWN;
 }
 
+/* It never runs here: written down before it is said, and before anybody believes it. */
+static int keep_at_source(struct destination *d) {
+    struct error err = { 0 };
+    if (ledger_owner(d->vmm->ledger) != LEDGER_SOURCE && ledger_move(d->vmm->ledger, LEDGER_SOURCE, &err) < 0) {
+        log_warning("%s", err.desc);
+        return -1;
+    }
+    return 0;
+}
+
 /* The source may have handed the guest over. A link that broke, or a source that is silent, leaves that open; anything
  * else is our own failure, and then the source may take its guest back as soon as it is certain that it does not run
  * here and never will. It may run here after all: `cont` was slow. */
@@ -61,9 +72,12 @@ static enum takeover_state judge_open(struct destination *d, const struct error 
     }
     switch (look_at_guest(d)) {
     case RUNS:
+        if (asked) {
+            ledger_note_ran(d->vmm->ledger);
+        }
         return asked ? TAKEOVER_DONE : TAKEOVER_IN_DOUBT;
     case RUNS_NOT:
-        return TAKEOVER_NEVER;
+        return keep_at_source(d) == 0 ? TAKEOVER_NEVER : TAKEOVER_IN_DOUBT;
     default:
         return TAKEOVER_IN_DOUBT;
     }
@@ -71,23 +85,25 @@ static enum takeover_state judge_open(struct destination *d, const struct error 
 
 static void advise_doubt(bool asked) {
     if (asked) {
-        log_error("the source has handed the guest over and does not run it, and it is not known whether it runs here. "
-                  "Look at this VMM: if it is paused, 'cont' on its monitor runs the guest; if it does not answer, end "
-                  "it: only then the guest may be taken back at the source");
+        log_error(
+            "the source has handed the guest over and does not run it, and it is not known whether it runs here. "
+            "'godwit resolve' here says how it is; if it is paused, --run lets it run; if it does not answer, end "
+            "it: only then the guest may be taken back at the source");
     } else {
         log_error(
             "it is not known whether the source has handed the guest over: it stays paused here. Look at the "
-            "source: if the guest runs there, end this VMM; if the source says 'in doubt', 'cont' here runs it. It may "
-            "be taken back at the source only when this VMM has been ended");
+            "source: if the guest runs there, end this VMM; if 'godwit resolve' there says that it was handed "
+            "over, 'godwit resolve --run' here lets it run. It may be taken back at the source only when this VMM "
+            "has been ended");
     }
 }
 
 /* What the operator should do with the destination's VMM now. `spoiled`: it has begun to load. */
 static void advise(const struct destination *d, bool spoiled) {
     if (d->takeover.state == TAKEOVER_NEVER) {
-        log_error(
-            "the guest does not run here and never will; end this VMM. The source was told so and takes its "
-            "guest back; if it says 'in doubt', 'godwit resolve --take-back' there does, when this VMM has been ended");
+        log_error("the guest does not run here and never will; end this VMM. The source was told so and takes its "
+                  "guest back; if it says that it was handed over, 'godwit resolve --take-back' there does, when this "
+                  "VMM has been ended");
     } else if (spoiled) {
         log_warning("the guest was not taken over; end this VMM and start it anew before the next try");
     } else if (d->caller.link != NULL) {
@@ -141,7 +157,9 @@ static int end(struct destination *d, struct error *err) {
             return say_it_runs(d, err);
         }
         caller_say_end(&d->caller, d->takeover.state == TAKEOVER_NEVER ? "never" : "error", err);
-    } else if (d->takeover.state != TAKEOVER_GIVEN_UP) {
+    } else if (d->takeover.state == TAKEOVER_GIVEN_UP) {
+        keep_at_source(d);
+    } else {
         move(d, TAKEOVER_FAILED);
         caller_say_end(&d->caller, "error", err);
     }

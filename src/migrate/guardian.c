@@ -7,6 +7,7 @@
 #include "host/process.h"
 #include "ledger/ledger.h"
 #include "migrate/changed_files.h"
+#include "migrate/injection.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -189,6 +190,7 @@ static _Noreturn void guard(struct watch *w) {
     }
     log_setup("godwit guardian", LOG_INFO);
     ledger_stand(l, LEDGER_HELD | LEDGER_ATTACHED | LEDGER_SERVED, false); /* by the kernel, at its end */
+    injection_put_back(l, w->vmm->pid);
     changed_files_put_back(l, true); /* before the VMM, which may need all its CPU to answer */
     int status = ledger_side(l) == LEDGER_AT_SOURCE ? undo_source(w, ending) : leave_destination(w);
     ledger_close(l, true);

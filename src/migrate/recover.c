@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "ledger/ledger.h"
 #include "migrate/changed_files.h"
+#include "migrate/injection.h"
 
 /* What was left at a source that may still run its guest, or at any side whose guest runs here by now, whoever did it.
  */
@@ -12,6 +13,7 @@ static int undo_left(struct vmm *vmm, struct error *err) {
     if (!ledger_has_work(vmm->ledger)) {
         return 0;
     }
+    injection_put_back(vmm->ledger, vmm->pid);
     changed_files_put_back(vmm->ledger, true);
     if (source ? vmm->ops->undo(vmm, true, err) < 0 : vmm->ops->discard(vmm, err) < 0) {
         return error_prefix(err, "an earlier godwit died here, and what it had changed could not be put back: ");

@@ -5,6 +5,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "host/process.h"
+#include "migrate/injection.h"
 #include "migrate/recover.h"
 #include "migrate/stage.h"
 
@@ -97,6 +98,7 @@ static void release(struct source *s) {
     }
     view_stop_tracking(&s->view);
     ledger_stand(s->vmm->ledger, LEDGER_SERVED, false);
+    injection_put_back(s->vmm->ledger, s->vmm->pid); /* where the VMM did not stop again to have it put back */
     guardian_dismiss(&s->guardian);
 }
 
@@ -213,10 +215,11 @@ static int leave_in_doubt(struct source *s, struct error *cause) {
     source_converge_close(s);
     note_failure(s, cause, "in-doubt");
     log_error("%s: %s", s->stage, cause->desc);
-    log_error("the guest was handed over and stays paused here; it is not known whether it runs at the destination. "
-              "The destination decides. Look there first: if the guest runs there, end this VMM; if it can be let run "
-              "there, do that. Only when the destination's VMM has been ended, 'godwit resolve --take-back' here takes "
-              "the guest back");
+    log_error(
+        "the guest was handed over and stays paused here; it is not known whether it runs at the destination, which "
+        "decides about it now. Look there first: 'godwit resolve' says how it is, and with --run lets it run there. "
+        "Only when its VMM has been ended, and never ran the guest, 'godwit resolve --take-back' here takes the guest "
+        "back");
     switchover_end(&s->switchover);
     if (s->vmm->ops->undo(s->vmm, false, &undo) < 0) {
         log_warning("the VMM's settings were not put back: %s", undo.desc);

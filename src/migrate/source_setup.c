@@ -4,6 +4,8 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "migrate/injection.h"
+#include "remote/remote.h"
 #include "wire/connect.h"
 
 #include <poll.h>
@@ -161,7 +163,8 @@ static int open_ram(struct source *s, struct error *err) {
 static int start_tracking(struct source *s, struct error *err) {
     /* from its first page on the sync tracker lets writers wait for us; which of the two it is shows when it is open */
     ledger_stand(s->vmm->ledger, LEDGER_SERVED, true);
-    if (view_track(&s->view, (enum tracker_kind)source_param(s, PARAM_TRACKER), err) < 0) {
+    struct remote_witness witness = { injection_note, s->vmm->ledger };
+    if (view_track(&s->view, (enum tracker_kind)source_param(s, PARAM_TRACKER), &witness, err) < 0) {
         return -1;
     }
     const struct tracker *t = s->view.tracker;

@@ -135,7 +135,7 @@ static int scan(struct watching *s, uint64_t *written, struct error *err) {
 static int attach(struct watching *s, struct error *err) {
     int64_t begin = clock_now();
     enum tracker_kind kind = (enum tracker_kind)s->config->params->value[PARAM_TRACKER];
-    int rc = view_track(&s->view, kind, err) < 0 ? -1 : view_scan(&s->view, NULL, NULL, err);
+    int rc = view_track(&s->view, kind, NULL, err) < 0 ? -1 : view_scan(&s->view, NULL, NULL, err);
     s->w->attach = clock_now() - begin;
     return rc;
 }

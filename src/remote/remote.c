@@ -18,7 +18,8 @@
  * - Single-stepping would do with fewer stops, but its SIGTRAP is forced on the thread: with SIGTRAP blocked the kernel
  *   resets the handler.
  * - If we are killed midway, the kernel detaches and the thread goes on as it is. That is why we first look for a
- *   moment in which it waits in poll or its like: see inject.h.
+ *   moment in which it waits in poll or its like: see inject.h. Its signals stay blocked then, and a descriptor may be
+ *   left: whoever was the witness has that put back (remote_put_back()), by the same way in.
  * - ptrace binds to our thread, not process. All of it runs in a helper thread: when that ends, whatever the reason,
  * the kernel lets go of a target that never stopped (one in uninterruptible sleep).
  */
@@ -26,10 +27,12 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "host/process.h"
 #include "remote/inject.h"
 #include "remote/uapi.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -68,6 +71,9 @@ struct session {
     pid_t pid;
     int flags;
     int64_t *stopped_ns;
+    const struct remote_witness *witness;
+    struct remote_change change;
+    bool putting_back; /* what `change` says, instead of making a descriptor */
     struct error *err;
     int pidfd;
     unsigned long options;  /* PTRACE_O_* */
@@ -99,17 +105,8 @@ static int ptrace_error(const struct session *s, const char *what) {
     return error_errno(s->err, ERROR_SYSTEM, "%s of process %d", what, (int)s->pid);
 }
 
-static int wait_blocking(const struct session *s, int *status) {
-    while (waitpid(s->pid, status, __WALL) < 0) {
-        if (errno != EINTR) {
-            return ptrace_error(s, "waiting for a stop");
-        }
-    }
-    return 0;
-}
-
-/* Waits for the stop that INTERRUPT asked for. A thread usually gets there in microseconds, so look often at first. */
-static int wait_first_stop(const struct session *s, int *status) {
+/* Waits for the next stop. A thread usually gets there in microseconds, so look often at first. */
+static int wait_stop(const struct session *s, int *status) {
     int64_t begin = clock_now();
     for (;;) {
         pid_t got = waitpid(s->pid, status, __WALL | WNOHANG);
@@ -123,7 +120,7 @@ static int wait_first_stop(const struct session *s, int *status) {
         if (waited > STOP_TIMEOUT) {
             return error_set(s->err, ERROR_SYSTEM,
                              "process %d does not stop: its main thread is in uninterruptible "
-                             "sleep",
+                             "sleep, or its control group is frozen",
                              (int)s->pid);
         }
         if (waited < CLOCK_MS) {
@@ -144,7 +141,7 @@ static int run_until(const struct session *s, int request, enum stop wanted) {
         if (ptrace((enum __ptrace_request)request, s->pid, NULL, (void *)signal) < 0) {
             return ptrace_error(s, "resuming the main thread");
         }
-        if (wait_blocking(s, &status) < 0 || classify_stop(s, status, &stop) < 0) {
+        if (wait_stop(s, &status) < 0 || classify_stop(s, status, &stop) < 0) {
             return -1;
         }
         if (stop == wanted) {
@@ -161,7 +158,7 @@ static int stop_thread(const struct session *s) {
         return ptrace_error(s, "interrupting the main thread");
     }
     for (;;) {
-        if (wait_first_stop(s, &status) < 0 || classify_stop(s, status, &stop) < 0) {
+        if (wait_stop(s, &status) < 0 || classify_stop(s, status, &stop) < 0) {
             return -1;
         }
         if (stop == STOP_EVENT) {
@@ -233,6 +230,15 @@ static int userfaultfd_error(const struct session *s, int64_t result) {
     return error_errno(s->err, ERROR_SYSTEM, "userfaultfd in process %d", (int)s->pid);
 }
 
+/* Tells the witness what is changed from here on; NULL: nothing any more. */
+static int tell(const struct session *s, const struct remote_change *change) {
+    return s->witness != NULL ? s->witness->changes(s->witness->opaque, change, s->err) : 0;
+}
+
+static void hold_for_test(const char *where) {
+    clock_sleep(fault_value("hold-injection", where, 0) * CLOCK_MS);
+}
+
 /* Creates the descriptor in the target, takes it, and closes the target's. */
 static int create_and_take(struct session *s, struct inject_regs *regs, uint64_t site) {
     int64_t remote, closed;
@@ -242,6 +248,10 @@ static int create_and_take(struct session *s, struct inject_regs *regs, uint64_t
     if (remote < 0) {
         return userfaultfd_error(s, remote);
     }
+    hold_for_test("made");
+    s->change.fd = (int32_t)remote;
+    tell(s, &s->change); /* whether it can be written down or not: it is closed in a moment */
+    hold_for_test("known");
     int fd CLEANUP_CLOSE = (int)syscall(SYS_pidfd_getfd, s->pidfd, (int)remote, 0);
     if (fd < 0) {
         error_errno(s->err, ERROR_SYSTEM, "pidfd_getfd from process %d", (int)s->pid);
@@ -254,7 +264,14 @@ static int create_and_take(struct session *s, struct inject_regs *regs, uint64_t
         return error_errno(s->err, ERROR_SYSTEM, "close(%d) in process %d", (int)remote, (int)s->pid);
     }
     s->result = take_fd(&fd);
+    hold_for_test("closed");
     return 0;
+}
+
+/* Closes what was left. */
+static int close_left(const struct session *s, struct inject_regs *regs, uint64_t site) {
+    int64_t closed;
+    return s->change.fd < 0 ? 0 : call(s, regs, site, SYS_close, (uint64_t)s->change.fd, &closed);
 }
 
 /* Back to an event stop, and there to the registers that the thread had. After a failure before the first injected call
@@ -272,26 +289,51 @@ static int restore(const struct session *s, const struct inject_regs *saved, uin
     return 0;
 }
 
+/* What a thread has whose signals we blocked; SIGKILL and SIGSTOP can't be. */
+#define ALL_SIGNALS (~UINT64_C(0))
+#define ALL_BLOCKED (ALL_SIGNALS & ~(UINT64_C(1) << (SIGKILL - 1)) & ~(UINT64_C(1) << (SIGSTOP - 1)))
+
+/* Blocks all signals; the mask that the thread is to have afterwards is in the change from here on. */
+static int block_signals(struct session *s) {
+    uint64_t mask, all = ALL_SIGNALS;
+    if (ptrace(PTRACE_GETSIGMASK, s->pid, (void *)KERNEL_SIGSET_SIZE, &mask) < 0) {
+        return ptrace_error(s, "reading the signal mask");
+    }
+    if (!s->putting_back || mask != ALL_BLOCKED) {
+        s->change.mask = mask;
+    }
+    if (!s->putting_back && tell(s, &s->change) < 0) {
+        return -1;
+    }
+    if (ptrace(PTRACE_SETSIGMASK, s->pid, (void *)KERNEL_SIGSET_SIZE, &all) < 0) {
+        return ptrace_error(s, "blocking signals");
+    }
+    if (!s->putting_back) {
+        hold_for_test("blocked");
+    }
+    return 0;
+}
+
 /* With the thread in an event stop. Returns 1 when done, 0 when it is not at a good place, -1 on error. */
 static int inject(struct session *s, enum inject_place least) {
     struct inject_regs saved;
-    uint64_t site, mask, all = ~UINT64_C(0);
+    uint64_t site;
     if (inject_read(s->pid, &saved, s->err) < 0) {
         return -1;
     }
     if (!choose_site(s, &saved, least, &site)) {
         return 0;
     }
-    if (ptrace(PTRACE_GETSIGMASK, s->pid, (void *)KERNEL_SIGSET_SIZE, &mask) < 0 ||
-        ptrace(PTRACE_SETSIGMASK, s->pid, (void *)KERNEL_SIGSET_SIZE, &all) < 0) {
-        return ptrace_error(s, "blocking signals");
-    }
-    struct inject_regs regs = saved;
-    int done = create_and_take(s, &regs, site);
-    if (restore(s, &saved, mask) < 0 || done < 0) {
+    if (block_signals(s) < 0) {
         return -1;
     }
-    return 1;
+    struct inject_regs regs = saved;
+    int done = s->putting_back ? close_left(s, &regs, site) : create_and_take(s, &regs, site);
+    if (restore(s, &saved, s->change.mask) < 0) {
+        return -1; /* the witness knows what is left */
+    }
+    tell(s, NULL);
+    return done < 0 ? -1 : 1;
 }
 
 static int seize_error(const struct session *s) {
@@ -405,24 +447,97 @@ static int find_options(struct session *s) {
     return 0;
 }
 
-int remote_userfaultfd(pid_t pid, int flags, int64_t *stopped_ns, struct error *err) {
-    struct session s = { .pid = pid, .flags = flags, .stopped_ns = stopped_ns, .err = err, .result = -1 };
+static bool is_userfaultfd(pid_t pid, const char *name) {
+    char path[64], link[64];
+    snprintf(path, sizeof(path), "/proc/%d/fd/%.16s", (int)pid, name);
+    ssize_t n = readlink(path, link, sizeof(link) - 1);
+    link[n > 0 ? n : 0] = '\0';
+    return strcmp(link, "anon_inode:[userfaultfd]") == 0;
+}
+
+/* The userfaultfds that a process has, the first `most` of them; the rest of `fds` is -1. */
+static int find_userfaultfds(pid_t pid, int32_t *fds, size_t most, struct error *err) {
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+    DIR *dir = opendir(path);
+    if (dir == NULL) {
+        return error_errno(err, ERROR_SYSTEM, "cannot read %s", path);
+    }
+    size_t n = 0;
+    for (struct dirent *entry; n < most && (entry = readdir(dir)) != NULL;) {
+        if (entry->d_name[0] != '.' && is_userfaultfd(pid, entry->d_name)) {
+            fds[n++] = (int32_t)strtol(entry->d_name, NULL, 10);
+        }
+    }
+    for (; n < most; n++) {
+        fds[n] = -1;
+    }
+    closedir(dir);
+    return 0;
+}
+
+static bool is_other(const struct remote_change *c, int32_t fd) {
+    for (size_t i = 0; i < REMOTE_OTHERS; i++) {
+        if (c->others[i] == fd) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Runs the session in a thread of its own. */
+static int run_session(struct session *s) {
+    if (find_options(s) < 0 || find_fallback_site(s) < 0) {
+        return -1;
+    }
+    int pidfd CLEANUP_CLOSE = (int)syscall(SYS_pidfd_open, s->pid, 0);
+    if (pidfd < 0) {
+        return error_errno(s->err, ERROR_SYSTEM, "pidfd_open of process %d (Linux 5.6 is needed)", (int)s->pid);
+    }
+    s->pidfd = pidfd;
+    pthread_t thread;
+    errno = pthread_create(&thread, NULL, session_thread, s);
+    if (errno != 0) {
+        return error_errno(s->err, ERROR_SYSTEM, "cannot start a thread");
+    }
+    pthread_join(thread, NULL);
+    return 0;
+}
+
+int remote_userfaultfd(pid_t pid, int flags, int64_t *stopped_ns, const struct remote_witness *witness,
+                       struct error *err) {
+    struct session s = { .pid = pid,
+                         .flags = flags,
+                         .stopped_ns = stopped_ns,
+                         .witness = witness,
+                         .change = { .pid = pid, .fd = -1 },
+                         .err = err,
+                         .result = -1 };
     if (stopped_ns != NULL) {
         *stopped_ns = 0;
     }
-    if (find_options(&s) < 0 || find_fallback_site(&s) < 0) {
+    if (witness != NULL && find_userfaultfds(pid, s.change.others, REMOTE_OTHERS, err) < 0) {
         return -1;
     }
-    int pidfd CLEANUP_CLOSE = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (pidfd < 0) {
-        return error_errno(err, ERROR_SYSTEM, "pidfd_open of process %d (Linux 5.6 is needed)", (int)pid);
+    return run_session(&s) < 0 ? -1 : s.result;
+}
+
+/* The descriptor that was left, or -1. Its number was not known yet when we were killed right behind the call. */
+static int32_t find_left(const struct remote_change *c, struct error *err) {
+    int32_t now[2 * REMOTE_OTHERS];
+    if (find_userfaultfds(c->pid, now, 2 * REMOTE_OTHERS, err) < 0) {
+        return -1;
     }
-    s.pidfd = pidfd;
-    pthread_t thread;
-    errno = pthread_create(&thread, NULL, session_thread, &s);
-    if (errno != 0) {
-        return error_errno(err, ERROR_SYSTEM, "cannot start a thread");
+    for (size_t i = 0; i < 2 * REMOTE_OTHERS; i++) {
+        if (now[i] >= 0 && !is_other(c, now[i]) && (c->fd < 0 || c->fd == now[i])) {
+            return now[i];
+        }
     }
-    pthread_join(thread, NULL);
-    return s.result;
+    return -1;
+}
+
+int remote_put_back(const struct remote_change *change, struct error *err) {
+    struct session s = { .pid = change->pid, .change = *change, .putting_back = true, .err = err, .result = -1 };
+    s.change.fd = find_left(change, err);
+    return error_is_set(err) || run_session(&s) < 0 || error_is_set(err) ? -1 : 0;
 }

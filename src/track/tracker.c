@@ -54,8 +54,8 @@ static const struct tracker_ops *choose(enum tracker_kind kind, struct error *er
     return kind == TRACKER_ASYNC ? &tracker_async_ops : &tracker_sync_ops;
 }
 
-static int open_uffd(struct tracker *t, struct error *err) {
-    t->uffd = remote_userfaultfd(t->pid, O_CLOEXEC | O_NONBLOCK | t->ops->uffd_flags, &t->stopped_ns, err);
+static int open_uffd(struct tracker *t, const struct remote_witness *witness, struct error *err) {
+    t->uffd = remote_userfaultfd(t->pid, O_CLOEXEC | O_NONBLOCK | t->ops->uffd_flags, &t->stopped_ns, witness, err);
     if (t->uffd < 0) {
         return -1;
     }
@@ -70,7 +70,8 @@ static int open_uffd(struct tracker *t, struct error *err) {
     return tracker_ioctl_error(t, "UFFDIO_API", err);
 }
 
-struct tracker *tracker_open(pid_t pid, enum tracker_kind kind, struct error *err) {
+struct tracker *tracker_open(pid_t pid, enum tracker_kind kind, const struct remote_witness *witness,
+                             struct error *err) {
     const struct tracker_ops *ops = choose(kind, err);
     if (ops == NULL) {
         return NULL;
@@ -82,7 +83,7 @@ struct tracker *tracker_open(pid_t pid, enum tracker_kind kind, struct error *er
     }
     *t = (struct tracker){ .ops = ops, .pid = pid, .uffd = -1 };
     pthread_mutex_init(&t->lock, NULL);
-    if (open_uffd(t, err) < 0 || t->ops->open(t, err) < 0) {
+    if (open_uffd(t, witness, err) < 0 || t->ops->open(t, err) < 0) {
         tracker_close(t);
         return NULL;
     }

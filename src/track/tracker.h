@@ -26,6 +26,7 @@
 enum tracker_kind { TRACKER_AUTO, TRACKER_ASYNC, TRACKER_SYNC };
 
 struct tracker;
+struct remote_witness;
 
 /* Called for each run of written pages: [start, end) are addresses in the tracked process, multiples of the page size
  * of the range. Runs come in address order, do not overlap, and may touch. The pages are protected again by then:
@@ -33,8 +34,10 @@ struct tracker;
 typedef void tracker_found_fn(void *opaque, uint64_t start, uint64_t end);
 
 /* Attaches to the process. With TRACKER_AUTO the best kind that this kernel and process allow.
- * Returns NULL on error; the process is then as it was. The caller closes it. */
-struct tracker *tracker_open(pid_t pid, enum tracker_kind kind, struct error *err);
+ * `witness` is told what attaching changes (remote.h); NULL: nobody is. Returns NULL on error; the process is then as
+ * it was. The caller closes it. */
+struct tracker *tracker_open(pid_t pid, enum tracker_kind kind, const struct remote_witness *witness,
+                             struct error *err);
 
 /* Starts to track [start, end), one mapping of page size `page_size` (4096 or the hugetlb size), both multiples of it.
  * The first scan reports all of it as written. EBUSY (a second userfaultfd on the range) is reported by name. */

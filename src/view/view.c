@@ -31,8 +31,8 @@ int view_watch_removals(struct view *v, struct error *err) {
     return removal_watch(&v->removal, v->ram, err);
 }
 
-int view_track(struct view *v, enum tracker_kind kind, struct error *err) {
-    v->tracker = tracker_open(v->vmm->pid, kind, err);
+int view_track(struct view *v, enum tracker_kind kind, const struct remote_witness *witness, struct error *err) {
+    v->tracker = tracker_open(v->vmm->pid, kind, witness, err);
     if (v->tracker == NULL) {
         return -1;
     }

@@ -45,9 +45,9 @@ int view_open(struct view *v, const struct vmm *vmm, struct ram *ram, struct err
 /* From now on view_mark_removed() knows what was given back. */
 int view_watch_removals(struct view *v, struct error *err);
 
-/* Attaches to the VMM's process and tracks all of its RAM. On error view_stop_tracking() or view_close() undo what was
- * done. */
-int view_track(struct view *v, enum tracker_kind kind, struct error *err);
+/* Attaches to the VMM's process and tracks all of its RAM. `witness`: tracker_open(). On error view_stop_tracking() or
+ * view_close() undo what was done. */
+int view_track(struct view *v, enum tracker_kind kind, const struct remote_witness *witness, struct error *err);
 /* Detaches: the VMM's process pays for nothing any more. May be called twice; memory stays readable. */
 void view_stop_tracking(struct view *v);
 

@@ -301,7 +301,7 @@ const char *found_text(const struct found *found) {
 
 struct tracker *target_track(const struct target *t, enum tracker_kind kind) {
     struct error err = { 0 };
-    struct tracker *tracker = tracker_open(t->pid, kind, &err);
+    struct tracker *tracker = tracker_open(t->pid, kind, NULL, &err);
     assert_ok(tracker != NULL, &err);
     assert_int_equal(tracker_kind(tracker), kind);
     assert_ok(tracker_add(tracker, target_start_address(t), target_end_address(t), t->page_size, &err) == 0, &err);

@@ -132,7 +132,7 @@ static void storm(enum tracker_kind kind, int file, uint64_t pages, uint64_t pag
     assert_non_null(copy.memory);
     t->pid = child_start(run_storm, s);
     struct error err = { 0 };
-    struct tracker *tracker = tracker_open(t->pid, kind, &err);
+    struct tracker *tracker = tracker_open(t->pid, kind, NULL, &err);
     assert_ok(tracker != NULL, &err);
     assert_ok(tracker_add(tracker, target_start_address(t), target_end_address(t), page_size, &err) == 0, &err);
     unsigned scans = 0;

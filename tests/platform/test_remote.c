@@ -53,7 +53,7 @@ static void inject_many(pid_t pid, int count, const char *what) {
     int64_t stopped[INJECTIONS];
     for (int i = 0; i < count; i++) {
         struct error err = { 0 };
-        int fd = remote_userfaultfd(pid, FLAGS, &stopped[i], &err);
+        int fd = remote_userfaultfd(pid, FLAGS, &stopped[i], NULL, &err);
         assert_ok(fd >= 0, &err);
         close(fd);
         clock_sleep(CLOCK_MS / 2);
@@ -388,7 +388,7 @@ static void traced_process_is_refused(void **state) {
     }
     struct error err = { 0 };
     char text[64];
-    assert_int_equal(remote_userfaultfd(pid, FLAGS, NULL, &err), -1);
+    assert_int_equal(remote_userfaultfd(pid, FLAGS, NULL, NULL, &err), -1);
     assert_int_equal(err.class, ERROR_REFUSED);
     snprintf(text, sizeof(text), "already traced by process %d", (int)tracer);
     assert_non_null(strstr(err.desc, text));
@@ -404,7 +404,7 @@ static void missing_process(void **state) {
     struct work *w = shared_alloc(sizeof(*w));
     pid_t pid = child_start(run_pause, w);
     child_end(pid);
-    assert_int_equal(remote_userfaultfd(pid, FLAGS, NULL, &err), -1);
+    assert_int_equal(remote_userfaultfd(pid, FLAGS, NULL, NULL, &err), -1);
     assert_non_null(strstr(err.desc, "does not exist"));
     shared_free(w, sizeof(*w));
 }
@@ -429,7 +429,7 @@ static void killed_process(void **state) {
         pid_t killer = child_start(run_kill, &pid);
         struct error err = { 0 };
         int fd;
-        while ((fd = remote_userfaultfd(pid, FLAGS, NULL, &err)) >= 0) {
+        while ((fd = remote_userfaultfd(pid, FLAGS, NULL, NULL, &err)) >= 0) {
             close(fd);
         }
         assert_true(error_is_set(&err));
@@ -465,7 +465,7 @@ static void filtered_process(void **state) {
         assert_true(child_is_alive(pid));
         sched_yield();
     }
-    int fd = remote_userfaultfd(pid, FLAGS, NULL, &err);
+    int fd = remote_userfaultfd(pid, FLAGS, NULL, NULL, &err);
     print_message("seccomp: %s\n", fd >= 0 ? "filter suspended" : err.desc);
     if (fd >= 0) {
         close(fd);
@@ -495,7 +495,7 @@ static void no_free_descriptor(void **state) {
     while (atomic_load(&w->ready) == 0) {
         sched_yield();
     }
-    assert_int_equal(remote_userfaultfd(pid, FLAGS, NULL, &err), -1);
+    assert_int_equal(remote_userfaultfd(pid, FLAGS, NULL, NULL, &err), -1);
     assert_non_null(strstr(err.desc, "RLIMIT_NOFILE"));
     assert_true(child_is_alive(pid));
     child_end(pid);
@@ -508,7 +508,7 @@ static void run_inject(void *opaque) {
     const pid_t *pid = opaque;
     for (;;) {
         struct error err = { 0 };
-        int fd = remote_userfaultfd(*pid, FLAGS, NULL, &err);
+        int fd = remote_userfaultfd(*pid, FLAGS, NULL, NULL, &err);
         if (fd >= 0) {
             close(fd);
         }
@@ -553,6 +553,101 @@ static void killed_injector(void **state) {
     shared_free(w, sizeof(*w));
 }
 
+/* What the engine would have written down. */
+struct noted {
+    atomic_int set;
+    struct remote_change change;
+    pid_t pid;
+};
+
+static int note(void *opaque, const struct remote_change *change, struct error *err) {
+    struct noted *n = opaque;
+    (void)err;
+    if (change != NULL) {
+        n->change = *change;
+    }
+    atomic_store(&n->set, change != NULL);
+    return 0;
+}
+
+static void run_witnessed(void *opaque) {
+    struct noted *n = opaque;
+    struct error err = { 0 };
+    struct remote_witness witness = { note, n };
+    remote_userfaultfd(n->pid, FLAGS, NULL, &witness, &err);
+}
+
+static uint64_t blocked_signals(pid_t pid) {
+    char path[64], line[256];
+    unsigned long long mask = 0;
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    FILE *file = fopen(path, "re");
+    assert_non_null(file);
+    while (fgets(line, sizeof(line), file) != NULL && sscanf(line, "SigBlk: %llx", &mask) != 1) {
+    }
+    fclose(file);
+    return mask;
+}
+
+static bool has_userfaultfd(pid_t pid) {
+    struct error err = { 0 };
+    char found[64];
+    return process_find_descriptor(pid, "anon_inode:[userfaultfd]", found, sizeof(found), &err) == 1;
+}
+
+/* Kills the injector at one place of the injection, and has it put back. */
+static void kill_at(struct work *w, pid_t pid, const char *where, bool leaves_descriptor) {
+    char fault[64];
+    struct error err = { 0 };
+    struct noted *n = shared_alloc(sizeof(*n));
+    uint64_t before = blocked_signals(pid);
+    n->pid = pid;
+    snprintf(fault, sizeof(fault), "hold-injection@%s=60000", where);
+    setenv("GODWIT_FAULT", fault, 1);
+    pid_t injector = child_start(run_witnessed, n);
+    unsetenv("GODWIT_FAULT");
+    int64_t deadline = clock_now() + 10 * CLOCK_S;
+    while ((blocked_signals(pid) == before || has_userfaultfd(pid) != leaves_descriptor) && clock_now() < deadline) {
+        clock_sleep(CLOCK_MS);
+    }
+    clock_sleep(20 * CLOCK_MS); /* what comes behind the descriptor: its number is noted */
+    child_end(injector);
+    /* this is what it is for */
+    assert_int_equal(blocked_signals(pid), ~UINT64_C(0) & ~(UINT64_C(1) << 8) & ~(UINT64_C(1) << 18));
+    assert_true(has_userfaultfd(pid) == leaves_descriptor);
+    assert_int_equal(atomic_load(&n->set), 1);
+    for (int i = 0; i < 2; i++) { /* once more does no harm */
+        assert_ok(remote_put_back(&n->change, &err) == 0, &err);
+        assert_int_equal(blocked_signals(pid), before);
+        assert_false(has_userfaultfd(pid));
+    }
+    unsigned rounds = atomic_load(&w->rounds);
+    while (atomic_load(&w->rounds) < rounds + 2) {
+        assert_true(child_is_alive(pid));
+        clock_sleep(CLOCK_MS);
+    }
+    assert_int_equal(process_tracer(pid, &err), 0);
+    shared_free(n, sizeof(*n));
+}
+
+static void a_killed_injector_is_put_back(void **state) {
+    (void)state;
+    struct work *w = shared_alloc(sizeof(*w));
+    assert_int_equal(pipe2(w->pipe, O_CLOEXEC), 0);
+    pid_t pid = child_start(run_spurious, w);
+    while (atomic_load(&w->ready) == 0) {
+        sched_yield();
+    }
+    kill_at(w, pid, "blocked", false);
+    kill_at(w, pid, "made", true);
+    kill_at(w, pid, "known", true);
+    kill_at(w, pid, "closed", false);
+    child_end(pid);
+    close(w->pipe[0]);
+    close(w->pipe[1]);
+    shared_free(w, sizeof(*w));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(restart_nanosleep), cmocka_unit_test(restart_ppoll),
@@ -561,7 +656,7 @@ int main(void) {
         cmocka_unit_test(stopped_process),   cmocka_unit_test(traced_process_is_refused),
         cmocka_unit_test(missing_process),   cmocka_unit_test(killed_process),
         cmocka_unit_test(filtered_process),  cmocka_unit_test(no_free_descriptor),
-        cmocka_unit_test(killed_injector),
+        cmocka_unit_test(killed_injector),   cmocka_unit_test(a_killed_injector_is_put_back),
     };
     return cmocka_run_group_tests(tests, NULL, platform_end);
 }

@@ -113,7 +113,7 @@ static void parts_of_ranges(enum tracker_kind kind) {
     struct error err = { 0 };
     target_start(&t, 32, SMALL_PAGE);
     uint64_t start = target_start_address(&t), n = 0;
-    struct tracker *tracker = tracker_open(t.pid, kind, &err);
+    struct tracker *tracker = tracker_open(t.pid, kind, NULL, &err);
     assert_ok(tracker != NULL, &err);
     assert_ok(tracker_add(tracker, start, start + 8 * SMALL_PAGE, SMALL_PAGE, &err) == 0, &err);
     assert_ok(tracker_add(tracker, start + 16 * SMALL_PAGE, start + 32 * SMALL_PAGE, SMALL_PAGE, &err) == 0, &err);
@@ -202,7 +202,7 @@ static void second_tracker_is_refused(enum tracker_kind kind) {
     struct target t;
     struct error err = { 0 };
     target_start(&t, 16, SMALL_PAGE);
-    struct tracker *tracker = target_track(&t, kind), *second = tracker_open(t.pid, kind, &err);
+    struct tracker *tracker = target_track(&t, kind), *second = tracker_open(t.pid, kind, NULL, &err);
     assert_ok(second != NULL, &err);
     assert_int_equal(tracker_add(second, target_start_address(&t), target_end_address(&t), SMALL_PAGE, &err), -1);
     assert_int_equal(err.class, ERROR_REFUSED);
@@ -243,7 +243,7 @@ static void track_until_killed(void *opaque) {
     struct error err = { 0 };
     const struct target *t = tracking->target;
     uint64_t n = 0;
-    struct tracker *tracker = tracker_open(t->pid, tracking->kind, &err);
+    struct tracker *tracker = tracker_open(t->pid, tracking->kind, NULL, &err);
     if (tracker == NULL ||
         tracker_add(tracker, target_start_address(t), target_end_address(t), t->page_size, &err) < 0 ||
         tracker_scan(tracker, target_start_address(t), target_end_address(t), note_pages, &n, &err) < 0) {
@@ -316,7 +316,7 @@ static void unprivileged_target(void **state) {
     close(ready[1]);
     assert_int_equal(read(ready[0], &byte, 1), 1);
     close(ready[0]);
-    struct tracker *tracker = tracker_open(pid, TRACKER_ASYNC, &err);
+    struct tracker *tracker = tracker_open(pid, TRACKER_ASYNC, NULL, &err);
     assert_ok(tracker != NULL, &err);
     uint64_t start = (uintptr_t)memory;
     assert_ok(tracker_add(tracker, start, start + 16 * SMALL_PAGE, SMALL_PAGE, &err) == 0, &err);
@@ -324,7 +324,7 @@ static void unprivileged_target(void **state) {
 
     struct kernel_features k;
     kernel_probe(&k);
-    tracker = tracker_open(pid, TRACKER_SYNC, &err);
+    tracker = tracker_open(pid, TRACKER_SYNC, NULL, &err);
     if (k.unprivileged_uffd) {
         assert_ok(tracker != NULL, &err);
     } else {
@@ -358,7 +358,7 @@ static void automatic_choice(void **state) {
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct error err = { 0 };
         setenv("GODWIT_FAULT", cases[i].fault, 1);
-        struct tracker *tracker = tracker_open(t.pid, TRACKER_AUTO, &err);
+        struct tracker *tracker = tracker_open(t.pid, TRACKER_AUTO, NULL, &err);
         unsetenv("GODWIT_FAULT");
         if (cases[i].kind == TRACKER_AUTO) {
             assert_null(tracker);

@@ -45,7 +45,7 @@ static void scene_begin(struct scene *s, enum tracker_kind kind) {
     struct error err = { 0 };
     describe(s);
     assert_ok(view_open(&s->view, &s->vmm, &s->ram, &err) == 0, &err);
-    assert_ok(view_track(&s->view, kind, &err) == 0, &err);
+    assert_ok(view_track(&s->view, kind, NULL, &err) == 0, &err);
 }
 
 static void scene_end(struct scene *s) {
@@ -190,7 +190,7 @@ static void removed_huge(enum tracker_kind kind) {
     describe(&s);
     s.blocks[0].hugetlb = s.blocks[1].hugetlb = true;
     assert_ok(view_open(&s.view, &s.vmm, &s.ram, &err) == 0, &err);
-    assert_ok(view_watch_removals(&s.view, &err) == 0 && view_track(&s.view, kind, &err) == 0, &err);
+    assert_ok(view_watch_removals(&s.view, &err) == 0 && view_track(&s.view, kind, NULL, &err) == 0, &err);
     assert_scan(&s, "0:0-3584 1:0-2048 1:2048-4096");
     struct ram_block *b = &s.ram.blocks[0];
     bits_set_range(b->sent, 0, 5 * 512); /* page 5 was never sent, page 6 never written */
@@ -222,7 +222,7 @@ static void errors_name_the_block(void **state) {
     describe(&s);
     assert_ok(view_open(&s.view, &s.vmm, &s.ram, &err) == 0, &err);
     s.ranges[1].start += SMALL_PAGE / 2;
-    assert_int_equal(view_track(&s.view, TRACKER_AUTO, &err), -1);
+    assert_int_equal(view_track(&s.view, TRACKER_AUTO, NULL, &err), -1);
     assert_non_null(strstr(err.desc, "high"));
     scene_end(&s);
 }
