@@ -44,4 +44,12 @@ MUTANTS = table(
      "return a < b ? b : a;", "meson:params"),
     ("live", "what cannot change in a migration does not", "../params/params.c", "if (live && !row->live)", "if (0)",
      "meson:params"),
+    ("never", "a destination that will never run the guest gives it back", "source_wait.c",
+     "        s->switchover.never = true;\n", "        ;\n", SEND + "test_never"),
+    ("late-rejection", "nothing is rejected that was said to be in place", "source_switchover.c",
+     "if (s->rejections.waiting != 0)", "if (0)", SEND + "test_a_rejection_at_the_wrong_time[device]"),
+    ("pings-are-no-progress", "only what the channels carry is progress of the last pass", "source_pass.c",
+     "uint64_t now = atomic_load(&ram_send_counters(s->send)->done);",
+     "uint64_t now = atomic_load(&ram_send_counters(s->send)->done) + atomic_load(&link_conn(s->link)->sent);",
+     SECOND + "test_a_peer_that_takes_nothing"),
 )

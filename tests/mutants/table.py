@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of mutations: rules of the tree, each broken in the smallest way, and the tests that must fail then.
 
-A text is as short as it can be and still be there once in its file; scripts/check-style sees that it is. Whoever rewrites
+A text is as short as it can be and still be there once in its file; test_table.py sees that it is. Whoever rewrites
 a rule rewrites its row; whoever makes a new one (docs/correctness.md) adds one.
 """
 import dataclasses

@@ -316,9 +316,12 @@ def test_frames_that_cannot_be(lie, what):
 
     def act(peer):
         seen["before"] = ram(lie.scene)
-        peer.send_frame(FRAMES[what](peer))
-        peer.end_pass([1] + [0] * (len(peer.channels) - 1))
-        peer.request("final", **peer.args("final"))
+        frame = FRAMES[what](peer)
+        peer.send_frame(frame)
+        ends = isinstance(frame, wire.Frame) and frame.kind == wire.PASS_END
+        for i in range(ends, len(peer.channels)):
+            peer.send_frame(wire.pass_end(peer.number, i == 0), i)
+        peer.request("final", **{"pass": peer.number})
     error = lie("final", act)
     assert error["class"] in ("peer", "corrupt"), error
     assert ram(lie.scene) == seen["before"], "a page was placed"

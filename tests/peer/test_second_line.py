@@ -101,6 +101,21 @@ def test_what_its_operator_did_before_it_failed(make_real, before, command, runs
     assert scene.source.qmp.execute("query-status")["running"] == runs
 
 
+def test_ram_that_was_plugged_meanwhile(make_real, shm):
+    """Nobody looks after it: its writes would be lost."""
+    scene = make_real()
+    with Destination() as peer:
+        send = scene.send(peer)
+        request = peer.serve("stop")
+        scene.source.qmp.execute("object-add", {"qom-type": "memory-backend-file", "id": "more", "size": 32 * MIB,
+                                                "mem-path": f"{shm}/more", "share": True})
+        peer.answer(request)
+        peer.finish_until_over()
+        error = scene.check_failed_alone(send)
+        assert "RAM (more) was plugged into the guest meanwhile" in error["desc"] and "device" not in peer.part
+    assert scene.source.qmp.status() == "running"
+
+
 def test_a_vmm_that_sends_ram_itself(make_scene):
     """It counts so much as its own that it must be the guest's."""
     scene = make_scene(memory=16 * MIB)
