@@ -283,7 +283,7 @@ static void release(struct destination *d) {
 static void note_totals(struct destination *d) {
     pthread_mutex_lock(&d->status.lock);
     d->status.times.total = clock_now() - d->status.started;
-    d->status.transferred = caller_received(&d->caller) + atomic_load(&d->relay.bytes);
+    d->status.sent.transferred = caller_received(&d->caller) + atomic_load(&d->relay.bytes);
     if (takeover_is_done(&d->takeover)) {
         d->status.state = "completed";
     }

@@ -62,7 +62,7 @@ int destination_attach(struct destination *d, json_t *args, json_t *reply, struc
             0) {
         return -1;
     }
-    status_note(&d->status, &d->status.ram_total, ram_pages(&d->ram.ram) * RAM_PAGE_SIZE);
+    status_note(&d->status, &d->status.sent.ram_total, ram_pages(&d->ram.ram) * RAM_PAGE_SIZE);
     return 0;
 }
 
@@ -116,7 +116,7 @@ int destination_device(struct destination *d, json_t *args, json_t *reply, struc
     if (d->vmm->ops->wait_loaded(d->vmm, LOAD_TIMEOUT, err) < 0) {
         return -1;
     }
-    status_note(&d->status, &d->status.device_state, atomic_load(&d->relay.bytes));
+    status_note(&d->status, &d->status.sent.device_state, atomic_load(&d->relay.bytes));
     /* From here on only the source's word ends it. */
     loop_unwatch(&d->loop, &d->ends.signal);
     loop_unwatch(&d->loop, &d->ends.cancel);

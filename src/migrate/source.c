@@ -59,7 +59,7 @@ static int run_stages(struct source *s, struct error *err) {
 }
 
 static int init(struct source *s, struct error *err) {
-    pthread_mutex_init(&s->params_lock, NULL);
+    pthread_mutex_init(&s->settings.lock, NULL);
     status_init(&s->status);
     switchover_init(&s->switchover, s->vmm);
     s->stage = "connect";
@@ -78,25 +78,25 @@ static int init(struct source *s, struct error *err) {
     if (s->vmm->ops->guest_running(s->vmm, &s->switchover.guest_was_running, err) < 0) {
         return -1;
     }
-    source_watch_vmm(s);
+    source_wait_open(s);
     return events_open(&s->events, s->config->events_path, err);
 }
 
 /* Everything that this side holds, in the order that ends threads before what they use. */
 static void release(struct source *s) {
     source_converge_close(s);
-    limit_lift(&s->limit);
-    cpu_pace_end(&s->pace);
+    limit_lift(&s->settings.limit);
+    cpu_pace_end(&s->means.pace);
     control_close(s->control);
-    for (unsigned i = 0; i < s->channel_count; i++) {
-        conn_break(&s->channels[i]);
+    for (unsigned i = 0; i < s->peer.channel_count; i++) {
+        conn_break(&s->peer.channels[i]);
     }
     relay_stop(&s->switchover.relay);
-    status_note(&s->status, &s->status.transferred, source_transferred(s));
-    if (s->link != NULL) {
-        link_break(s->link);
+    status_note(&s->status, &s->status.sent.transferred, source_transferred(s));
+    if (s->peer.link != NULL) {
+        link_break(s->peer.link);
     }
-    view_stop_tracking(&s->view);
+    view_stop_tracking(&s->sender.view);
     ledger_stand(s->vmm->ledger, LEDGER_SERVED, false);
     injection_put_back(s->vmm->ledger, s->vmm->pid); /* where the VMM did not stop again to have it put back */
     guardian_dismiss(&s->guardian);
@@ -104,22 +104,23 @@ static void release(struct source *s) {
 
 /* After the report: memory that the report still reads. */
 static void release_rest(struct source *s) {
-    ram_send_stop(s->send);
-    devices_close(&s->devices);
-    ram_send_close(s->send);
+    ram_send_stop(s->sender.send);
+    devices_close(&s->sender.devices);
+    ram_send_close(s->sender.send);
     source_defer_close(s);
     source_plan_close(s);
-    link_close(s->link);
-    for (unsigned i = 0; i < s->channel_count; i++) {
-        conn_close(&s->channels[i]);
+    source_wait_close(s);
+    link_close(s->peer.link);
+    for (unsigned i = 0; i < s->peer.channel_count; i++) {
+        conn_close(&s->peer.channels[i]);
     }
-    free(s->channels);
-    conn_close(&s->device);
-    view_close(&s->view);
-    ram_free(&s->ram);
-    json_decref(s->reply);
-    rejections_free(&s->rejections);
-    json_decref(s->converge_config);
+    free(s->peer.channels);
+    conn_close(&s->peer.device);
+    view_close(&s->sender.view);
+    ram_free(&s->sender.ram);
+    json_decref(s->peer.reply);
+    rejections_free(&s->sender.rejections);
+    json_decref(s->holder.converge_config);
     events_close(&s->events);
     if (s->cancel_fd >= 0) {
         close(s->cancel_fd);
@@ -128,10 +129,10 @@ static void release_rest(struct source *s) {
 
 static void tell_destination(struct source *s, const struct error *cause) {
     struct error ignored = { 0 };
-    if (s->link != NULL && cause->class != ERROR_LINK) {
+    if (s->peer.link != NULL && cause->class != ERROR_LINK) {
         json_t *message =
             json_pack("{s:s, s:s, s:s}", "type", "abort", "class", error_class_name(cause->class), "desc", cause->desc);
-        if (message == NULL || link_send(s->link, message, &ignored) < 0) {
+        if (message == NULL || link_send(s->peer.link, message, &ignored) < 0) {
             log_debug("could not tell the destination");
         }
     }
@@ -247,11 +248,11 @@ static int conclude(struct source *s, int rc, struct error *err) {
 int source_run(const struct source_config *config, json_t **report) {
     struct source s = { .config = config,
                         .vmm = config->vmm,
-                        .params = config->params,
+                        .settings.params = config->params,
                         .cancel_fd = -1,
-                        .device = { .fd = -1 },
+                        .peer.device = { .fd = -1 },
                         .guardian = { .channel = -1 },
-                        .view = VIEW_CLOSED };
+                        .sender.view = VIEW_CLOSED };
     struct error err = { 0 };
     int rc = init(&s, &err);
     if (rc == 0) {
@@ -261,7 +262,8 @@ int source_run(const struct source_config *config, json_t **report) {
     release(&s);
     log_progress("");
     *report = status_json(&s.status);
-    json_t *accel = devices_json(&s.devices, s.send ? atomic_load(&ram_send_counters(s.send)->fallbacks) : 0);
+    json_t *accel =
+        devices_json(&s.sender.devices, s.sender.send ? atomic_load(&ram_send_counters(s.sender.send)->fallbacks) : 0);
     if (accel != NULL) {
         json_object_set_new(*report, "accel", accel);
     }

@@ -5,9 +5,9 @@
 #include <sys/eventfd.h>
 
 int64_t source_param(struct source *s, enum param param) {
-    pthread_mutex_lock(&s->params_lock);
-    int64_t value = s->params.value[param];
-    pthread_mutex_unlock(&s->params_lock);
+    pthread_mutex_lock(&s->settings.lock);
+    int64_t value = s->settings.params.value[param];
+    pthread_mutex_unlock(&s->settings.lock);
     return value;
 }
 
@@ -17,14 +17,14 @@ void source_apply_params(struct source *s) {
         [PARAM_COMPRESSION_LZ4] = CODEC_LZ4,         [PARAM_COMPRESSION_ZSTD] = CODEC_ZSTD,
         [PARAM_COMPRESSION_DEFLATE] = CODEC_DEFLATE, [PARAM_COMPRESSION_QAT] = COMPRESSION_ACCEL,
     };
-    const int64_t *value = s->params.value;
-    limit_set(&s->limit, (uint64_t)value[PARAM_MAX_BANDWIDTH]);
-    atomic_store(&s->compression.codec, codec_of[value[PARAM_COMPRESSION]]);
-    atomic_store(&s->compression.level[CODEC_LZ4], (int)value[PARAM_LZ4_ACCELERATION]);
-    atomic_store(&s->compression.level[CODEC_ZSTD], (int)value[PARAM_ZSTD_LEVEL]);
-    atomic_store(&s->compression.level[CODEC_DEFLATE], (int)value[PARAM_DEFLATE_LEVEL]);
-    atomic_store(&s->compression.bypass, value[PARAM_BYPASS_COMPRESSION] == PARAM_BYPASS_AUTO);
-    atomic_store(&s->compression.zero_detection, value[PARAM_ZERO_PAGE_DETECTION] != 0);
+    const int64_t *value = s->settings.params.value;
+    limit_set(&s->settings.limit, (uint64_t)value[PARAM_MAX_BANDWIDTH]);
+    atomic_store(&s->settings.compression.codec, codec_of[value[PARAM_COMPRESSION]]);
+    atomic_store(&s->settings.compression.level[CODEC_LZ4], (int)value[PARAM_LZ4_ACCELERATION]);
+    atomic_store(&s->settings.compression.level[CODEC_ZSTD], (int)value[PARAM_ZSTD_LEVEL]);
+    atomic_store(&s->settings.compression.level[CODEC_DEFLATE], (int)value[PARAM_DEFLATE_LEVEL]);
+    atomic_store(&s->settings.compression.bypass, value[PARAM_BYPASS_COMPRESSION] == PARAM_BYPASS_AUTO);
+    atomic_store(&s->settings.compression.zero_detection, value[PARAM_ZERO_PAGE_DETECTION] != 0);
 }
 
 static json_t *control_query(void *opaque) {
@@ -34,19 +34,19 @@ static json_t *control_query(void *opaque) {
 
 static json_t *control_parameters(void *opaque) {
     struct source *s = opaque;
-    pthread_mutex_lock(&s->params_lock);
-    json_t *json = params_json(&s->params, true);
-    pthread_mutex_unlock(&s->params_lock);
+    pthread_mutex_lock(&s->settings.lock);
+    json_t *json = params_json(&s->settings.params, true);
+    pthread_mutex_unlock(&s->settings.lock);
     return json;
 }
 
 static int control_set_parameters(void *opaque, json_t *object, struct error *err) {
     struct source *s = opaque;
-    pthread_mutex_lock(&s->params_lock);
-    int rc = params_set_json(&s->params, object, true, err);
-    params_limit(&s->params, &s->ceiling);
+    pthread_mutex_lock(&s->settings.lock);
+    int rc = params_set_json(&s->settings.params, object, true, err);
+    params_limit(&s->settings.params, &s->settings.ceiling);
     source_apply_params(s);
-    pthread_mutex_unlock(&s->params_lock);
+    pthread_mutex_unlock(&s->settings.lock);
     return rc;
 }
 
@@ -60,7 +60,7 @@ static int control_cancel(void *opaque, struct error *err) {
 static int control_force(void *opaque, struct error *err) {
     struct source *s = opaque;
     (void)err;
-    atomic_store(&s->force, true);
+    atomic_store(&s->holder.force, true);
     return 0;
 }
 

@@ -27,12 +27,12 @@
 #define FAULT_COST INT64_C(2000) /* ns */
 
 int source_defer_open(struct source *s, struct error *err) {
-    struct deferral *d = &s->deferral;
+    struct deferral *d = &s->holder.deferral;
     uint64_t size = (uint64_t)source_param(s, PARAM_RAM_SEGMENT_SIZE);
     if (size == 0) {
         return 0;
     }
-    if (heat_open(&d->heat, &s->ram, size, err) < 0) {
+    if (heat_open(&d->heat, &s->sender.ram, size, err) < 0) {
         return -1;
     }
     d->waiting = calloc(bits_words(d->heat.chunks), sizeof(d->waiting[0]));
@@ -41,75 +41,69 @@ int source_defer_open(struct source *s, struct error *err) {
 }
 
 void source_defer_close(struct source *s) {
-    heat_close(&s->deferral.heat);
-    free(s->deferral.waiting);
-    free(s->deferral.passed);
+    heat_close(&s->holder.deferral.heat);
+    free(s->holder.deferral.waiting);
+    free(s->holder.deferral.passed);
 }
 
 void source_defer_look(struct source *s, int64_t ns) {
-    struct deferral *d = &s->deferral;
+    struct deferral *d = &s->holder.deferral;
     d->learns = d->heat.count > 0 && source_param(s, PARAM_RAM_DELAY_SAVE_PERCENT) > 0;
     if (d->learns) {
         heat_age(&d->heat, ns);
     }
 }
 
-void source_defer_note(struct source *s, uint16_t block, uint64_t first, uint64_t end) {
-    if (s->deferral.learns) {
-        heat_note(&s->deferral.heat, block, first, end);
+void source_defer_heat(struct source *s, uint16_t block, uint64_t first, uint64_t end) {
+    if (s->holder.deferral.learns) {
+        heat_note(&s->holder.deferral.heat, block, first, end);
     }
 }
 
 /* Percent of RAM that may wait now. While the guest is held back for what is still to be sent all of it goes: it is not
  * hot any more, and each moment that it waits is the guest's. */
 static uint64_t share(struct source *s) {
-    return s->throttled > 0 ? 0 : (uint64_t)source_param(s, PARAM_RAM_DELAY_SAVE_PERCENT);
+    return s->holder.throttle.percent > 0 ? 0 : (uint64_t)source_param(s, PARAM_RAM_DELAY_SAVE_PERCENT);
 }
 
 static void choose(struct source *s) {
-    struct deferral *d = &s->deferral;
+    struct deferral *d = &s->holder.deferral;
     struct heat_limits limits = { .chunks = d->heat.chunks * share(s) / 100, .dirty = d->dirty / MOST_WAITING };
     heat_choose(&d->heat, &limits, d->passed, d->waiting);
-    ram_send_set_waiting(s->send, d->waiting);
+    ram_send_set_waiting(s->sender.send, d->waiting);
 }
 
 void source_defer_begin(struct source *s) {
-    struct deferral *d = &s->deferral;
+    struct deferral *d = &s->holder.deferral;
     if (d->heat.count == 0) {
         return;
     }
     d->dirty = share(s) > 0 ? heat_count(&d->heat) : 0;
-    d->on = d->dirty > 0 && d->dirty >= ram_pages(&s->ram) / LITTLE;
+    d->on = d->dirty > 0 && d->dirty >= ram_pages(&s->sender.ram) / LITTLE;
     d->sample_at = d->on ? clock_now() + FIRST_SAMPLE : INT64_MAX;
     bits_clear_range(d->passed, 0, d->heat.chunks);
     bits_clear_range(d->waiting, 0, d->heat.chunks);
     if (d->on) {
         choose(s);
     } else {
-        ram_send_set_waiting(s->send, d->waiting);
+        ram_send_set_waiting(s->sender.send, d->waiting);
     }
 }
 
 void source_defer_within(struct source *s) {
-    struct deferral *d = &s->deferral;
+    struct deferral *d = &s->holder.deferral;
     if (d->on) {
-        ram_send_get_passed(s->send, d->passed);
+        ram_send_get_passed(s->sender.send, d->passed);
         choose(s);
     }
 }
 
 int64_t source_defer_wait(const struct source *s) {
-    int64_t left = s->deferral.sample_at - clock_now();
-    return !s->deferral.on ? INT64_MAX : left > 0 ? left : 0;
+    int64_t left = s->holder.deferral.sample_at - clock_now();
+    return !s->holder.deferral.on ? INT64_MAX : left > 0 ? left : 0;
 }
 
-int source_defer_sample(struct source *s, struct error *err) {
-    uint64_t before = s->found_pages;
-    if (source_sample(s, err) < 0) {
-        return -1;
-    }
-    int64_t faults = (int64_t)(s->found_pages - before) * FAULT_COST;
-    int64_t gap = COST_SHARE * (s->view.scan_time + faults);
-    s->deferral.sample_at = clock_now() + (gap > FIRST_SAMPLE ? gap : FIRST_SAMPLE);
-    return 0;
+void source_defer_sampled(struct source *s, uint64_t found) {
+    int64_t gap = COST_SHARE * (s->sender.view.scan_time + (int64_t)found * FAULT_COST);
+    s->holder.deferral.sample_at = clock_now() + (gap > FIRST_SAMPLE ? gap : FIRST_SAMPLE);
 }

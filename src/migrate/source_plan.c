@@ -14,28 +14,28 @@
 
 /* What the user said of the means. */
 static struct plan_input asked(struct source *s) {
-    pthread_mutex_lock(&s->params_lock);
-    struct plan_input in = plan_params(&s->params);
-    pthread_mutex_unlock(&s->params_lock);
+    pthread_mutex_lock(&s->settings.lock);
+    struct plan_input in = plan_params(&s->settings.params);
+    pthread_mutex_unlock(&s->settings.lock);
     return in;
 }
 
 static void sample(struct source *s, struct plan_input *in) {
     struct host_load load;
     in->now = clock_now();
-    host_load_sample(s->meter, in->now, clock_cpu(), &load);
+    host_load_sample(s->means.meter, in->now, clock_cpu(), &load);
     in->cpus = load.cpus;
     in->cpu_idle = load.cpu_idle;
     in->cpu_own = load.cpu_own;
     in->memory_pressure = load.memory_pressure;
     in->memory_available = load.memory_available;
     /* The guest's own threads tell whether we are in its way; without its process, the whole host has to. */
-    double waiting = s->vmm->pid > 0 ? host_waiting_sample(&s->waiting, "", s->vmm->pid, in->now) : HOST_UNKNOWN;
-    in->cpu_pressure = s->vmm->pid == 0 ? load.cpu_pressure : source_converge_by_quota(s) ? HOST_UNKNOWN : waiting;
+    double waiting = s->vmm->pid > 0 ? host_waiting_sample(&s->means.waiting, "", s->vmm->pid, in->now) : HOST_UNKNOWN;
+    in->cpu_pressure = s->vmm->pid == 0 ? load.cpu_pressure : holder_by_quota(&s->holder) ? HOST_UNKNOWN : waiting;
 }
 
 static void tell(struct source *s) {
-    const struct plan *p = &s->plan;
+    const struct plan *p = &s->means.plan;
     log_debug("plan: %u threads, %.2f CPUs, %llu MiB for changes (%s)", p->compress_threads, p->cpu_share,
               (unsigned long long)p->delta_cache >> 20, p->reason);
     events_emit(&s->events, "plan",
@@ -49,25 +49,25 @@ static void tell(struct source *s) {
 }
 
 static void apply(struct source *s) {
-    if (s->send != NULL) {
-        ram_send_set_threads(s->send, s->plan.compress_threads, s->plan.cpu_share);
-        ram_send_limit_cache(s->send, s->plan.delta_cache); /* a smaller one is made at the next pass */
+    if (s->sender.send != NULL) {
+        ram_send_set_threads(s->sender.send, s->means.plan.compress_threads, s->means.plan.cpu_share);
+        ram_send_limit_cache(s->sender.send, s->means.plan.delta_cache); /* a smaller one is made at the next pass */
     }
 }
 
 static void make(struct source *s, bool first) {
     struct plan_input in = asked(s);
     sample(s, &in);
-    in.guest_bytes = ram_pages(&s->ram) * RAM_PAGE_SIZE;
-    in.channels = s->channel_count > 0 ? s->channel_count : 1;
-    in.link_bound = s->send != NULL && ram_send_link_bound(s->send);
-    in.memory_own = s->send != NULL ? ram_send_cache_held(s->send) : 0;
+    in.guest_bytes = ram_pages(&s->sender.ram) * RAM_PAGE_SIZE;
+    in.channels = s->peer.channel_count > 0 ? s->peer.channel_count : 1;
+    in.link_bound = s->sender.send != NULL && ram_send_link_bound(s->sender.send);
+    in.memory_own = s->sender.send != NULL ? ram_send_cache_held(s->sender.send) : 0;
     struct plan next;
-    plan_make(&in, first ? NULL : &s->plan, &next);
-    bool differs = first || plan_differs(&s->plan, &next);
-    s->plan = next;
-    s->planned_at = in.now;
-    cpu_pace_set(&s->pace, in.cpu_budget);
+    plan_make(&in, first ? NULL : &s->means.plan, &next);
+    bool differs = first || plan_differs(&s->means.plan, &next);
+    s->means.plan = next;
+    s->means.planned_at = in.now;
+    cpu_pace_set(&s->means.pace, in.cpu_budget);
     apply(s);
     if (differs) {
         tell(s);
@@ -75,9 +75,9 @@ static void make(struct source *s, bool first) {
 }
 
 int source_plan_open(struct source *s, struct error *err) {
-    cpu_pace_init(&s->pace, 0);
-    s->meter = host_load_open("", err);
-    if (s->meter == NULL || affinity_apply(s->params.cpu_affinity, err) < 0) {
+    cpu_pace_init(&s->means.pace, 0);
+    s->means.meter = host_load_open("", err);
+    if (s->means.meter == NULL || affinity_apply(s->settings.params.cpu_affinity, err) < 0) {
         return -1;
     }
     struct plan_input in;
@@ -85,8 +85,21 @@ int source_plan_open(struct source *s, struct error *err) {
     return 0;
 }
 
+/* Not while the guest stands still: then nothing is to be saved. */
+static int make_again(void *opaque, struct error *err) {
+    struct source *s = opaque;
+    (void)err;
+    if (s->sender.send != NULL && s->switchover.stopped_at == 0) {
+        make(s, false);
+    }
+    loop_arm(&s->hall.loop, &s->means.again, clock_now() + PLAN_INTERVAL);
+    return 0;
+}
+
 void source_plan_begin(struct source *s) {
     make(s, true);
+    s->means.again = (struct loop_deadline){ .due = make_again, .opaque = s };
+    loop_arm(&s->hall.loop, &s->means.again, clock_now() + PLAN_INTERVAL);
 }
 
 unsigned source_plan_most_threads(struct source *s) {
@@ -95,30 +108,9 @@ unsigned source_plan_most_threads(struct source *s) {
     return set != PLAN_AUTO ? (unsigned)set : cpus < 1 ? 1 : cpus < MOST_THREADS ? (unsigned)cpus : MOST_THREADS;
 }
 
-void source_plan_keep(struct source *s) {
-    if (s->send != NULL && s->switchover.stopped_at == 0 && clock_now() - s->planned_at >= PLAN_INTERVAL) {
-        make(s, false);
-    }
-}
-
-/* A number of the peer's, as far as it makes sense; else 0, which is unknown. */
-static double number(json_t *message, const char *name) {
-    double value = json_number_value(json_object_get(message, name));
-    return value > 0.001 && value < 1e6 ? value : 0;
-}
-
-void source_take_load(struct source *s, json_t *message) {
-    struct peer_load load = { .read_ns = number(message, "read"),
-                              .place_ns = number(message, "place"),
-                              .decode_ns = { [CODEC_LZ4] = number(message, "lz4"),
-                                             [CODEC_ZSTD] = number(message, "zstd"),
-                                             [CODEC_DEFLATE] = number(message, "deflate") },
-                              .threads = number(message, "threads") };
-    ram_send_set_peer(s->send, &load);
-}
-
 void source_plan_close(struct source *s) {
-    host_load_close(s->meter);
-    host_waiting_free(&s->waiting);
-    cpu_pace_destroy(&s->pace);
+    loop_disarm(&s->hall.loop, &s->means.again);
+    host_load_close(s->means.meter);
+    host_waiting_free(&s->means.waiting);
+    cpu_pace_destroy(&s->means.pace);
 }

@@ -31,7 +31,7 @@ static int drain(struct source *s, struct error *err) {
     }
     int64_t begin = clock_now();
     int rc = s->vmm->ops->drain(s->vmm, err);
-    forecast_note_least(&s->forecast.drain, clock_now() - begin);
+    forecast_note_least(&s->holder.forecast.drain, clock_now() - begin);
     return rc;
 }
 
@@ -40,13 +40,13 @@ int source_ram_full(struct source *s, struct error *err) {
     if (source_scan(s, err) < 0 || source_skip_holes(s, err) < 0) {
         return -1;
     }
-    ram_forget_unsettled(&s->ram); /* all is copied behind this drain */
+    ram_forget_unsettled(&s->sender.ram); /* all is copied behind this drain */
     return drain(s, err) < 0 ? -1 : source_pass(s, err);
 }
 
-static int breathe(struct source *s, struct error *err) {
+static int wait_pass_interval(struct source *s, struct error *err) {
     int64_t left;
-    while ((left = s->scanned_at + PASS_INTERVAL - clock_now()) > 0) {
+    while ((left = s->sender.scanned_at + PASS_INTERVAL - clock_now()) > 0) {
         if (source_poll(s, -1, left, err) < 0) {
             return -1;
         }
@@ -61,14 +61,14 @@ static int wait_placed(struct source *s, struct error *err) {
     if (s->vmm->ops->still_movable(s->vmm, err) < 0) {
         return -1;
     }
-    json_t *args = json_pack("{s:I}", "pass", (json_int_t)ram_send_pass(s->send));
+    json_t *args = json_pack("{s:I}", "pass", (json_int_t)ram_send_pass(s->sender.send));
     return source_request(s, args, err) < 0 || source_await(s, REPLY_TIMEOUT, NULL, err) < 0 ? -1 : 0;
 }
 
 /* Whether the next pass begins with a drain. Before the stop it does when much was copied without one; where pages have
  * no digests, copying again costs as much as copying, so each pass does. */
 static bool drain_is_due(const struct source *s, const struct converge_decision *d, bool settles, int64_t drained_at) {
-    return !ram_is_digested(&s->ram) ||
+    return !ram_is_digested(&s->sender.ram) ||
            (settles && (d->action == CONVERGE_FORCE || clock_now() - drained_at >= DRAIN_INTERVAL));
 }
 
@@ -76,7 +76,7 @@ static int one_pass(struct source *s, bool drains, struct error *err) {
     if (drains) {
         source_settle(s);
     }
-    return (drains && drain(s, err) < 0) || source_pass(s, err) < 0 || breathe(s, err) < 0 ? -1 : 0;
+    return (drains && drain(s, err) < 0) || source_pass(s, err) < 0 || wait_pass_interval(s, err) < 0 ? -1 : 0;
 }
 
 int source_iterate(struct source *s, struct error *err) {
@@ -87,11 +87,11 @@ int source_iterate(struct source *s, struct error *err) {
         if (source_scan(s, err) < 0 || source_converge_decide(s, &d, err) < 0) {
             return -1;
         }
-        log_debug("scan %u: %llu MiB dirty, %.1f ms to stand still: %s", s->status.passes,
-                  (unsigned long long)s->status.remaining >> 20, (double)d.downtime / 1e6,
+        log_debug("scan %u: %llu MiB dirty, %.1f ms to stand still: %s", s->status.sent.passes,
+                  (unsigned long long)(s->sender.dirty * RAM_PAGE_SIZE) >> 20, (double)d.downtime / 1e6,
                   converge_action_name(d.action));
         bool ends = d.action == CONVERGE_STOP || d.action == CONVERGE_FORCE;
-        bool settles = ends && ram_provisional_pages(&s->ram) > FEW_PROVISIONAL;
+        bool settles = ends && ram_provisional_pages(&s->sender.ram) > FEW_PROVISIONAL;
         if (ends && !settles && !placed) {
             /* Once, as long as passes stay small. The guest has run meanwhile, so look again. */
             if (wait_placed(s, err) < 0) {
@@ -110,6 +110,6 @@ int source_iterate(struct source *s, struct error *err) {
         if (one_pass(s, drains, err) < 0) {
             return -1;
         }
-        placed = placed && s->pass.pages < LARGE_PASS;
+        placed = placed && s->sender.pass.pages < LARGE_PASS;
     }
 }

@@ -8,75 +8,77 @@
 
 static void mark_written(void *opaque, uint16_t block, uint64_t first, uint64_t end) {
     struct source *s = opaque;
-    bits_set_range(s->ram.blocks[block].written, first, end);
-    s->found_pages += end - first;
-    source_defer_note(s, block, first, end);
+    bits_set_range(s->sender.ram.blocks[block].written, first, end);
+    s->holder.rate.found += end - first;
+    source_defer_heat(s, block, first, end);
 }
 
 /* Adds to `written` what was written since the last look, and protects it again. */
 static int look(struct source *s, struct error *err) {
-    source_defer_look(s, s->view.scanned_at != 0 ? clock_now() - s->view.scanned_at : 0);
-    if (view_scan(&s->view, mark_written, s, err) < 0) {
+    source_defer_look(s, s->sender.view.scanned_at != 0 ? clock_now() - s->sender.view.scanned_at : 0);
+    if (view_scan(&s->sender.view, mark_written, s, err) < 0) {
         return -1;
     }
-    forecast_note_least(&s->forecast.scan, s->view.scan_time);
+    forecast_note_least(&s->holder.forecast.scan, s->sender.view.scan_time);
     return 0;
 }
 
 void source_rate(struct source *s) {
-    s->dirty_interval = s->rated_at != 0 ? s->view.scanned_at - s->rated_at : 0;
-    s->dirty_pages = s->found_pages;
-    s->found_pages = 0;
-    s->rated_at = s->view.scanned_at;
-    double rate = s->dirty_interval > 0 ? (double)s->dirty_pages * 1e9 / (double)s->dirty_interval : 0;
-    status_note(&s->status, &s->status.dirty_rate, (uint64_t)rate);
+    s->holder.rate.interval = s->holder.rate.at != 0 ? s->sender.view.scanned_at - s->holder.rate.at : 0;
+    s->holder.rate.pages = s->holder.rate.found;
+    s->holder.rate.found = 0;
+    s->holder.rate.at = s->sender.view.scanned_at;
+    double rate =
+        s->holder.rate.interval > 0 ? (double)s->holder.rate.pages * 1e9 / (double)s->holder.rate.interval : 0;
+    status_note(&s->status, &s->status.sent.dirty_rate, (uint64_t)rate);
 }
 
-static void note_remaining(struct source *s) {
-    status_note(&s->status, &s->status.remaining, ram_dirty_pages(&s->ram) * RAM_PAGE_SIZE);
+static void count_dirty(struct source *s) {
+    s->sender.dirty = ram_dirty_pages(&s->sender.ram);
+    status_note(&s->status, &s->status.sent.remaining, s->sender.dirty * RAM_PAGE_SIZE);
 }
 
 int source_skip_holes(struct source *s, struct error *err) {
-    if (view_skip_holes(&s->view, err) < 0) {
+    if (view_skip_holes(&s->sender.view, err) < 0) {
         return -1;
     }
-    note_remaining(s);
+    count_dirty(s);
     return 0;
 }
 
 int source_scan(struct source *s, struct error *err) {
-    rejections_mark(&s->rejections, s->send);
+    rejections_mark(&s->sender.rejections, s->sender.send);
     if (look(s, err) < 0) {
         return -1;
     }
     source_rate(s);
-    s->pass.dirtied += ram_take_written(&s->ram);
-    if (view_mark_removed(&s->view, err) < 0) {
+    s->sender.pass.dirtied += ram_take_written(&s->sender.ram);
+    if (view_mark_removed(&s->sender.view, err) < 0) {
         return -1;
     }
-    note_remaining(s);
+    count_dirty(s);
     pthread_mutex_lock(&s->status.lock);
-    s->status.passes++;
+    s->status.sent.passes++;
     pthread_mutex_unlock(&s->status.lock);
-    s->scanned_at = s->view.scanned_at;
-    forecast_note_scan(&s->forecast, s->scanned_at);
+    s->sender.scanned_at = s->sender.view.scanned_at;
+    forecast_note_scan(&s->holder.forecast, s->sender.scanned_at);
     return 0;
 }
 
 void source_settle(struct source *s) {
     if (fault_planned("lose-unsettled", NULL)) {
-        ram_forget_unsettled(&s->ram);
+        ram_forget_unsettled(&s->sender.ram);
     }
-    ram_settle(&s->ram);
-    note_remaining(s);
+    ram_settle(&s->sender.ram);
+    count_dirty(s);
 }
 
 int source_sample(struct source *s, struct error *err) {
     if (look(s, err) < 0) {
         return -1;
     }
-    for (size_t i = 0; fault_planned("lose-samples", NULL) && i < s->ram.count; i++) {
-        bits_clear_range(s->ram.blocks[i].written, 0, s->ram.blocks[i].pages);
+    for (size_t i = 0; fault_planned("lose-samples", NULL) && i < s->sender.ram.count; i++) {
+        bits_clear_range(s->sender.ram.blocks[i].written, 0, s->sender.ram.blocks[i].pages);
     }
     source_defer_within(s);
     return 0;

@@ -49,9 +49,9 @@ static int connect_receiver(struct source *s, struct error *err) {
         .timeout = CONNECT_TIMEOUT, .wait = wait_connecting, .waiting = say_waiting, .opaque = s
     };
     struct address to = s->config->to;
-    if (s->link == NULL) {
+    if (s->peer.link == NULL) {
         how.retry_until = clock_now() + s->config->wait;
-    } else if (connect_peer(link_conn(s->link)->fd, &s->config->to, &to, err) < 0) {
+    } else if (connect_peer(link_conn(s->peer.link)->fd, &s->config->to, &to, err) < 0) {
         return -1;
     }
     return connect_to(&to, &how, err);
@@ -68,7 +68,7 @@ static int open_connection(struct source *s, struct conn *c, const char *name, e
     address_set_timeout(fd, timeout);
     conn_init(c, fd, name);
     struct hello hello = { .role = (uint8_t)role, .channel = (uint16_t)channel };
-    memcpy(hello.session, s->session, SESSION_SIZE);
+    memcpy(hello.session, s->peer.session, SESSION_SIZE);
     struct timeval patience = { .tv_sec = (time_t)source_param(s, PARAM_LINK_TIMEOUT) };
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     if (hello_send(c, &hello, err) < 0 || await_answer(s, c, err) < 0 || hello_receive(c, &hello, err) < 0) {
@@ -77,9 +77,9 @@ static int open_connection(struct source *s, struct conn *c, const char *name, e
     }
     patience.tv_sec = 0;
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    memcpy(s->session, hello.session, SESSION_SIZE);
-    if (s->link != NULL) {
-        link_watch(s->link, c);
+    memcpy(s->peer.session, hello.session, SESSION_SIZE);
+    if (s->peer.link != NULL) {
+        link_watch(s->peer.link, c);
     }
     return 0;
 }
@@ -96,20 +96,24 @@ int source_connect(struct source *s, struct error *err) {
     if (open_connection(s, &c, "control", ROLE_CONTROL, 0, err) < 0) {
         return -1;
     }
-    s->link = link_open(c.fd, source_param(s, PARAM_LINK_TIMEOUT) * CLOCK_S, err);
-    return s->link != NULL ? 0 : -1;
+    s->peer.link = link_open(c.fd, source_param(s, PARAM_LINK_TIMEOUT) * CLOCK_S, err);
+    if (s->peer.link == NULL) {
+        return -1;
+    }
+    source_wait_link(s);
+    return 0;
 }
 
 /* The destination has agreed on the parameters: its answer holds. */
 static int adopt_params(struct source *s, json_t *reply, struct error *err) {
-    pthread_mutex_lock(&s->params_lock);
-    int rc = params_adopt(&s->params, json_object_get(reply, "params"), err);
+    pthread_mutex_lock(&s->settings.lock);
+    int rc = params_adopt(&s->settings.params, json_object_get(reply, "params"), err);
     if (rc == 0) {
-        rc = params_from_peer(&s->ceiling, json_object_get(reply, "limits"), "the destination's limits", err);
+        rc = params_from_peer(&s->settings.ceiling, json_object_get(reply, "limits"), "the destination's limits", err);
     }
-    link_set_timeout(s->link, s->params.value[PARAM_LINK_TIMEOUT] * CLOCK_S);
+    link_set_timeout(s->peer.link, s->settings.params.value[PARAM_LINK_TIMEOUT] * CLOCK_S);
     source_apply_params(s);
-    pthread_mutex_unlock(&s->params_lock);
+    pthread_mutex_unlock(&s->settings.lock);
     return rc;
 }
 
@@ -138,25 +142,25 @@ static int connect_channels(struct source *s, struct error *err) {
     if (want == 0) {
         want = cpus < 1 ? 1 : cpus < 4 ? (unsigned)cpus : 4;
     }
-    s->channels = calloc(want, sizeof(s->channels[0]));
-    if (s->channels == NULL) {
+    s->peer.channels = calloc(want, sizeof(s->peer.channels[0]));
+    if (s->peer.channels == NULL) {
         return error_errno(err, ERROR_SYSTEM, "no memory for %u channels", want);
     }
     for (unsigned i = 0; i < want; i++) {
-        if (open_connection(s, &s->channels[i], "a RAM channel", ROLE_CHANNEL, i, err) < 0) {
+        if (open_connection(s, &s->peer.channels[i], "a RAM channel", ROLE_CHANNEL, i, err) < 0) {
             return -1;
         }
-        s->channels[i].limit = &s->limit;
-        s->channel_count++;
+        s->peer.channels[i].limit = &s->settings.limit;
+        s->peer.channel_count++;
     }
-    return open_connection(s, &s->device, "the device channel", ROLE_DEVICE, 0, err);
+    return open_connection(s, &s->peer.device, "the device channel", ROLE_DEVICE, 0, err);
 }
 
 static int open_ram(struct source *s, struct error *err) {
-    if (view_open(&s->view, s->vmm, &s->ram, err) < 0 || view_watch_removals(&s->view, err) < 0) {
+    if (view_open(&s->sender.view, s->vmm, &s->sender.ram, err) < 0 || view_watch_removals(&s->sender.view, err) < 0) {
         return -1;
     }
-    status_note(&s->status, &s->status.ram_total, ram_pages(&s->ram) * RAM_PAGE_SIZE);
+    status_note(&s->status, &s->status.sent.ram_total, ram_pages(&s->sender.ram) * RAM_PAGE_SIZE);
     return 0;
 }
 
@@ -164,10 +168,10 @@ static int start_tracking(struct source *s, struct error *err) {
     /* from its first page on the sync tracker lets writers wait for us; which of the two it is shows when it is open */
     ledger_stand(s->vmm->ledger, LEDGER_SERVED, true);
     struct remote_witness witness = { injection_note, s->vmm->ledger };
-    if (view_track(&s->view, (enum tracker_kind)source_param(s, PARAM_TRACKER), &witness, err) < 0) {
+    if (view_track(&s->sender.view, (enum tracker_kind)source_param(s, PARAM_TRACKER), &witness, err) < 0) {
         return -1;
     }
-    const struct tracker *t = s->view.tracker;
+    const struct tracker *t = s->sender.view.tracker;
     ledger_stand(s->vmm->ledger, LEDGER_SERVED, tracker_kind(t) == TRACKER_SYNC);
     pthread_mutex_lock(&s->status.lock);
     s->status.attach_stop = tracker_stopped_ns(t);
@@ -178,41 +182,42 @@ static int start_tracking(struct source *s, struct error *err) {
 
 static int ask_destination(struct source *s, struct error *err) {
     char key[DIGEST_KEY_TEXT_SIZE];
-    if (digest_key_make(&s->key, err) < 0) {
+    if (digest_key_make(&s->sender.key, err) < 0) {
         return -1;
     }
-    digest_key_format(&s->key, key);
-    json_t *args = json_pack("{s:i, s:s}", "channels", (int)s->channel_count, "digest-key", key);
+    digest_key_format(&s->sender.key, key);
+    json_t *args = json_pack("{s:i, s:s}", "channels", (int)s->peer.channel_count, "digest-key", key);
     return source_request(s, args, err);
 }
 
 static int open_sender(struct source *s, struct error *err) {
     source_plan_begin(s);
-    uint64_t digests = source_param(s, PARAM_PAGE_DIGESTS) ? s->plan.digest_bytes : 0;
-    if (ram_digests_open(&s->ram, digests, err) < 0) {
+    uint64_t digests = source_param(s, PARAM_PAGE_DIGESTS) ? s->means.plan.digest_bytes : 0;
+    if (ram_digests_open(&s->sender.ram, digests, err) < 0) {
         return -1;
     }
-    struct ram_send_config config = { .channels = s->channel_count,
+    struct ram_send_config config = { .channels = s->peer.channel_count,
                                       .pages_per_batch = (unsigned)source_param(s, PARAM_PAGES_PER_BATCH),
                                       .max_threads = source_plan_most_threads(s),
-                                      .conns = s->channels,
-                                      .compression = &s->compression,
-                                      .key = &s->key,
-                                      .pace = &s->pace,
-                                      .accel = s->devices.accel };
-    s->send = ram_send_open(&s->ram, &config, err);
-    if (s->send == NULL) {
+                                      .conns = s->peer.channels,
+                                      .compression = &s->settings.compression,
+                                      .key = &s->sender.key,
+                                      .pace = &s->means.pace,
+                                      .accel = s->sender.devices.accel };
+    s->sender.send = ram_send_open(&s->sender.ram, &config, err);
+    if (s->sender.send == NULL) {
         return -1;
     }
-    ram_send_set_threads(s->send, s->plan.compress_threads, s->plan.cpu_share);
+    ram_send_set_threads(s->sender.send, s->means.plan.compress_threads, s->means.plan.cpu_share);
     pthread_mutex_lock(&s->status.lock);
-    s->status.counters = ram_send_counters(s->send);
+    s->status.counters = ram_send_counters(s->sender.send);
     pthread_mutex_unlock(&s->status.lock);
     return source_defer_open(s, err);
 }
 
 int source_attach(struct source *s, struct error *err) {
-    if (devices_open(&s->devices, &s->params, true, err) < 0 || open_ram(s, err) < 0 || connect_channels(s, err) < 0) {
+    if (devices_open(&s->sender.devices, &s->settings.params, true, err) < 0 || open_ram(s, err) < 0 ||
+        connect_channels(s, err) < 0) {
         return -1;
     }
     if (ask_destination(s, err) < 0 || start_tracking(s, err) < 0 || s->vmm->ops->prepare(s->vmm, err) < 0 ||

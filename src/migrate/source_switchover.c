@@ -30,7 +30,7 @@ static void note_time(struct source *s, int64_t *field, int64_t since) {
 
 static void limit_silence(struct source *s, int64_t most) {
     int64_t timeout = source_param(s, PARAM_LINK_TIMEOUT) * CLOCK_S;
-    link_set_timeout(s->link, timeout < most ? timeout : most);
+    link_set_timeout(s->peer.link, timeout < most ? timeout : most);
 }
 
 /* The VMM fails also when what it writes cannot be passed on: then that is the cause. */
@@ -56,7 +56,7 @@ int source_stop(struct source *s, struct error *err) {
     }
     CLEANUP_CLOSE int vmm_end = ends[1];
     /* A copy: with its own the link breaks the relay off when it breaks itself. */
-    int wire = fcntl(s->device.fd, F_DUPFD_CLOEXEC, 0);
+    int wire = fcntl(s->peer.device.fd, F_DUPFD_CLOEXEC, 0);
     if (wire < 0) {
         close(ends[0]);
         return error_errno(err, ERROR_SYSTEM, "dup");
@@ -71,7 +71,7 @@ int source_stop(struct source *s, struct error *err) {
     /* While the guest stands still, silence is not waited for as long as else: better the guest runs on here. */
     limit_silence(s, SWITCHOVER_SILENCE);
     int64_t begin = clock_now(), stopped_at;
-    source_converge_ease(s);
+    source_converge_before_stop(s);
     switchover_ask(&s->switchover);
     if (s->vmm->ops->stop(s->vmm, vmm_end, &stopped_at, err) < 0) {
         return vmm_failed(s, err);
@@ -89,11 +89,12 @@ static int final_pass(struct source *s, struct error *err) {
     if (s->vmm->ops->unchanged(s->vmm, err) < 0 || source_pass_wait(s, err) < 0) {
         return -1;
     }
-    json_t *args = json_pack("{s:I}", "pass", (json_int_t)ram_send_pass(s->send));
+    json_t *args = json_pack("{s:I}", "pass", (json_int_t)ram_send_pass(s->sender.send));
     if (source_request(s, args, err) < 0) {
         return -1;
     }
-    if (ram_dirty_pages(&s->ram) != 0) { /* while the destination places the rest; pages that waited must be in it */
+    if (ram_dirty_pages(&s->sender.ram) !=
+        0) { /* while the destination places the rest; pages that waited must be in it */
         return error_set(err, ERROR_SYSTEM, "the final pass has left pages behind");
     }
     return source_await(s, FINAL_TIMEOUT, NULL, err);
@@ -113,7 +114,7 @@ int source_final(struct source *s, struct error *err) {
         if (final_pass(s, err) < 0) {
             return -1;
         }
-        if (rejections_mark(&s->rejections, s->send) == 0) {
+        if (rejections_mark(&s->sender.rejections, s->sender.send) == 0) {
             break;
         }
         if (i == FINAL_PASSES) {
@@ -142,11 +143,11 @@ int source_device(struct source *s, struct error *err) {
     if (source_await(s, DEVICE_TIMEOUT, NULL, err) < 0) {
         return -1;
     }
-    if (s->rejections.waiting != 0) {
+    if (s->sender.rejections.waiting != 0) {
         return error_set(err, ERROR_PEER, "the destination rejects pages of which it said that they were in place");
     }
     note_time(s, &s->status.times.load, begin);
-    status_note(&s->status, &s->status.device_state, atomic_load(&s->switchover.relay.bytes));
+    status_note(&s->status, &s->status.sent.device_state, atomic_load(&s->switchover.relay.bytes));
     return 0;
 }
 
@@ -155,13 +156,13 @@ int source_hand_over(struct source *s, struct error *err) {
     if (source_poll(s, -1, 0, err) < 0) {
         return -1;
     }
-    if (s->reply != NULL) { /* it would be taken for the answer to 'run' */
+    if (s->peer.reply != NULL) { /* it would be taken for the answer to 'run' */
         return error_set(err, ERROR_PEER, "the destination has answered to nothing that it was asked");
     }
     if (ledger_move(s->vmm->ledger, LEDGER_NOBODY, err) < 0) {
         return -1;
     }
-    s->vmm->ops->set_watch(s->vmm, NULL);
+    source_wait_handed_over(s);
     switchover_hand_over(&s->switchover);
     limit_silence(s, INT64_MAX); /* now a doubt would be worse than a wait */
     return 0;
@@ -199,7 +200,7 @@ int source_run_destination(struct source *s, struct error *err) {
 int source_detach(struct source *s, struct error *err) {
     struct error ignored = { 0 };
     (void)err;
-    if (link_send(s->link, json_pack("{s:s}", "type", "bye"), &ignored) < 0) {
+    if (link_send(s->peer.link, json_pack("{s:s}", "type", "bye"), &ignored) < 0) {
         log_debug("the destination has gone already: %s", ignored.desc);
     }
     bool quit = source_param(s, PARAM_SOURCE_QUIT) != 0;

@@ -14,43 +14,43 @@
 #define CAUSE_PATIENCE (200 * CLOCK_MS)
 
 uint64_t source_transferred(struct source *s) {
-    uint64_t bytes = s->link ? atomic_load(&link_conn(s->link)->sent) : 0;
-    for (unsigned i = 0; i < s->channel_count; i++) {
-        bytes += atomic_load(&s->channels[i].sent);
-    }
-    return bytes + atomic_load(&s->switchover.relay.bytes);
+    return peer_sent(&s->peer) + atomic_load(&s->switchover.relay.bytes);
 }
 
-static void show_progress(struct source *s) {
-    if (clock_now() < s->progress_at || s->switchover.stopped_at != 0) { /* not while the guest stands still */
-        return;
+/* Every PROGRESS_INTERVAL, but not while the guest stands still. */
+static int show_progress(void *opaque, struct error *err) {
+    struct source *s = opaque;
+    (void)err;
+    loop_arm(&s->hall.loop, &s->hall.progress, clock_now() + PROGRESS_INTERVAL);
+    if (s->switchover.stopped_at != 0) {
+        return 0;
     }
-    s->progress_at = clock_now() + PROGRESS_INTERVAL;
-    pthread_mutex_lock(&s->status.lock);
-    s->status.transferred = source_transferred(s);
-    uint64_t done = s->send ? atomic_load(&ram_send_counters(s->send)->done) * RAM_PAGE_SIZE : 0;
-    uint64_t left = s->status.remaining > done ? s->status.remaining - done : 0;
-    double seconds = (double)(clock_now() - s->status.started) / 1e9;
+    uint64_t done = s->sender.send ? atomic_load(&ram_send_counters(s->sender.send)->done) : 0;
+    uint64_t left = s->sender.dirty > done ? (s->sender.dirty - done) * RAM_PAGE_SIZE : 0;
     char text[160];
-    snprintf(text, sizeof(text), "%s: pass %u, %.0f MiB sent, %.0f MiB left, %.1f s", s->status.stage, s->status.passes,
-             (double)s->status.transferred / (1 << 20), (double)left / (1 << 20), seconds);
+    pthread_mutex_lock(&s->status.lock);
+    s->status.sent.transferred = source_transferred(s);
+    double seconds = (double)(clock_now() - s->status.started) / 1e9;
+    snprintf(text, sizeof(text), "%s: pass %u, %.0f MiB sent, %.0f MiB left, %.1f s", s->status.stage,
+             s->status.sent.passes, (double)s->status.sent.transferred / (1 << 20), (double)left / (1 << 20), seconds);
     pthread_mutex_unlock(&s->status.lock);
     if (s->config->progress) {
         log_progress(text);
     }
+    return 0;
 }
 
 static int take_rejection(struct source *s, json_t *message, struct error *err) {
     json_int_t device = json_integer_value(json_object_get(message, "device"));
-    if (s->send == NULL) {
+    if (s->sender.send == NULL) {
         return error_set(err, ERROR_PEER, "the destination rejects pages before any were sent");
     }
-    if (rejections_take(&s->rejections, &s->ram, message, err) < 0) {
+    if (rejections_take(&s->sender.rejections, &s->sender.ram, message, err) < 0) {
         return -1;
     }
     log_debug("the destination rejects a batch of device %lld", (long long)device);
     if (device > 0 && device <= UINT8_MAX) {
-        ram_send_blame(s->send, (unsigned)device);
+        ram_send_blame(s->sender.send, (unsigned)device);
     }
     events_emit(&s->events, "rejected", json_pack("{s:I}", "device", device));
     return 0;
@@ -59,8 +59,8 @@ static int take_rejection(struct source *s, json_t *message, struct error *err) 
 /* What the destination says: a reply, or that it failed. */
 static int handle_message(struct source *s, json_t *message, struct error *err) {
     const char *type = json_string_value(json_object_get(message, "type"));
-    if (type != NULL && strcmp(type, "reply") == 0 && s->reply == NULL) {
-        s->reply = json_incref(message);
+    if (type != NULL && strcmp(type, "reply") == 0 && s->peer.reply == NULL) {
+        s->peer.reply = json_incref(message);
         return 0;
     }
     if (type != NULL && strcmp(type, "error") == 0) {
@@ -70,8 +70,8 @@ static int handle_message(struct source *s, json_t *message, struct error *err) 
                          desc ? desc : "(no reason)");
     }
     if (type != NULL && strcmp(type, "load") == 0) {
-        if (s->send != NULL) { /* before there is a sender nobody goes by it */
-            source_take_load(s, message);
+        if (s->sender.send != NULL) { /* before there is a sender nobody goes by it */
+            peer_take_load(s->sender.send, message);
         }
         return 0;
     }
@@ -87,10 +87,11 @@ static int handle_message(struct source *s, json_t *message, struct error *err) 
                      type ? type : "(no type)", s->stage);
 }
 
-static int take_messages(struct source *s, struct error *err) {
+static int take_messages(void *opaque, struct error *err) {
+    struct source *s = opaque;
     json_t *message;
     int rc;
-    while ((rc = link_receive(s->link, &message, err)) > 0) {
+    while ((rc = link_receive(s->peer.link, &message, err)) > 0) {
         rc = handle_message(s, message, err);
         json_decref(message);
         if (rc < 0) {
@@ -108,72 +109,92 @@ int source_check_cancel(struct source *s, struct error *err) {
     return error_set(err, ERROR_CANCELLED, "cancelled; the guest runs on at the source");
 }
 
-/* While the VMM is waited for: a destination that has failed ends that. */
+static int cancelled(void *opaque, struct error *err) {
+    return source_check_cancel(opaque, err);
+}
+
+static int drive_vmm(void *opaque, struct error *err) {
+    struct source *s = opaque;
+    return s->vmm->ops->drive(s->vmm, err);
+}
+
+/* While the VMM is waited for: the guardian hears that we live, and a destination that has failed ends the wait. */
 static int tick(void *opaque, struct error *err) {
     struct source *s = opaque;
-    struct pollfd p = { .fd = s->link != NULL ? link_poll_fd(s->link) : -1, .events = POLLIN };
+    struct pollfd p = { .fd = s->peer.link != NULL ? link_poll_fd(s->peer.link) : -1, .events = POLLIN };
+    ledger_beat(s->vmm->ledger);
     return poll(&p, 1, 0) > 0 ? take_messages(s, err) : 0;
 }
 
-void source_watch_vmm(struct source *s) {
+void source_wait_open(struct source *s) {
+    struct hall *h = &s->hall;
     struct vmm_watch watch = {
         .fds = { s->config->signal_fd, s->cancel_fd }, .fd_count = 2, .tick = tick, .opaque = s
     };
     s->vmm->ops->set_watch(s->vmm, &watch);
+    h->signals = (struct loop_watch){ .fd = s->config->signal_fd, .ready = cancelled, .opaque = s };
+    h->cancel = (struct loop_watch){ .fd = s->cancel_fd, .ready = cancelled, .opaque = s };
+    h->vmm = (struct loop_watch){ .fd = s->vmm->ops->poll_fd(s->vmm), .ready = drive_vmm, .opaque = s };
+    h->progress = (struct loop_deadline){ .due = show_progress, .opaque = s };
+    loop_watch(&h->loop, &h->signals);
+    loop_watch(&h->loop, &h->cancel);
+    loop_watch(&h->loop, &h->vmm);
+    loop_arm(&h->loop, &h->progress, clock_now());
+}
+
+void source_wait_link(struct source *s) {
+    s->hall.link = (struct loop_watch){ .fd = link_poll_fd(s->peer.link), .ready = take_messages, .opaque = s };
+    loop_watch(&s->hall.loop, &s->hall.link);
+}
+
+void source_wait_handed_over(struct source *s) {
+    s->vmm->ops->set_watch(s->vmm, NULL);
+    loop_unwatch(&s->hall.loop, &s->hall.signals);
+    loop_unwatch(&s->hall.loop, &s->hall.cancel);
+    loop_unwatch(&s->hall.loop, &s->hall.vmm);
+}
+
+void source_wait_close(struct source *s) {
+    loop_close(&s->hall.loop);
 }
 
 static int64_t stop_limit(struct source *s) {
-    pthread_mutex_lock(&s->params_lock);
-    int64_t ns = params_stop_limit(&s->params);
-    pthread_mutex_unlock(&s->params_lock);
+    pthread_mutex_lock(&s->settings.lock);
+    int64_t ns = params_stop_limit(&s->settings.params);
+    pthread_mutex_unlock(&s->settings.lock);
     return ns;
 }
 
 /* An answer that comes together with the end of the deadline has come. */
 static int check_deadline(struct source *s, struct error *err) {
-    return s->reply == NULL ? switchover_check(&s->switchover, s->stage, err) : 0;
+    return s->peer.reply == NULL ? switchover_check(&s->switchover, s->stage, err) : 0;
+}
+
+static int nothing(void *opaque, struct error *err) {
+    (void)opaque;
+    (void)err;
+    return 0;
 }
 
 int source_poll(struct source *s, int fd, int64_t timeout_ns, struct error *err) {
+    struct loop_watch caller = { .fd = fd, .ready = nothing };
+    ledger_beat(s->vmm->ledger);
     switchover_set_limit(&s->switchover, stop_limit(s));
     int64_t left = switchover_left(&s->switchover);
-    struct pollfd p[5] = {
-        { .fd = fd, .events = POLLIN },
-        { .fd = s->link ? link_poll_fd(s->link) : -1, .events = POLLIN },
-        { .fd = source_handed_over(s) ? -1 : s->config->signal_fd, .events = POLLIN },
-        { .fd = source_handed_over(s) ? -1 : s->cancel_fd, .events = POLLIN },
-        { .fd = source_handed_over(s) ? -1 : s->vmm->ops->poll_fd(s->vmm), .events = POLLIN },
-    };
-    timeout_ns = timeout_ns < left ? timeout_ns : left;
-    if (timeout_ns > PROGRESS_INTERVAL) {
-        timeout_ns = PROGRESS_INTERVAL;
-    }
-    int ms = timeout_ns > 0 ? (int)((timeout_ns + CLOCK_MS - 1) / CLOCK_MS) : 0;
-    if (poll(p, 5, ms) < 0 && errno != EINTR) {
-        return error_errno(err, ERROR_SYSTEM, "poll");
-    }
-    ledger_beat(s->vmm->ledger);
-    show_progress(s);
-    source_converge_lapse(s);
-    source_plan_keep(s);
-    devices_tell(&s->devices, &s->events);
-    if ((p[2].revents != 0 || p[3].revents != 0) && source_check_cancel(s, err) < 0) {
-        return -1;
-    }
-    /* After the hand-over this side's VMM is not what it is about any more. */
-    if (p[4].revents != 0 && !source_handed_over(s) && s->vmm->ops->drive(s->vmm, err) < 0) {
-        return -1;
-    }
-    return s->link && p[1].revents != 0 && take_messages(s, err) < 0 ? -1 : check_deadline(s, err);
+    loop_watch(&s->hall.loop, &caller);
+    int rc = loop_turn(&s->hall.loop, timeout_ns < left ? timeout_ns : left, err);
+    loop_unwatch(&s->hall.loop, &caller);
+    devices_tell(&s->sender.devices, &s->events);
+    return rc < 0 ? -1 : check_deadline(s, err);
 }
 
 void source_find_cause(struct source *s, struct error *err) {
-    if (err->class != ERROR_LINK || s->link == NULL) {
+    if (err->class != ERROR_LINK || s->peer.link == NULL) {
         return;
     }
     int64_t deadline = clock_now() + CAUSE_PATIENCE, left;
     struct error cause = { 0 };
-    struct pollfd p = { .fd = link_poll_fd(s->link), .events = POLLIN };
+    struct pollfd p = { .fd = link_poll_fd(s->peer.link), .events = POLLIN };
     while ((left = deadline - clock_now()) > 0) {
         if (poll(&p, 1, (int)(left / CLOCK_MS) + 1) > 0 && take_messages(s, &cause) < 0) {
             *err = cause;
@@ -189,22 +210,22 @@ int source_request(struct source *s, json_t *args, struct error *err) {
     if (within != 0) {
         json_object_set_new(message, "within", json_integer((json_int_t)within));
     }
-    return link_send(s->link, message, err);
+    return link_send(s->peer.link, message, err);
 }
 
 int source_await(struct source *s, int64_t timeout_ns, json_t **reply, struct error *err) {
     int64_t deadline = clock_now() + timeout_ns;
-    while (s->reply == NULL) {
+    while (s->peer.reply == NULL) {
         if (source_poll(s, -1, deadline - clock_now(), err) < 0) {
             return -1;
         }
-        if (s->reply == NULL && clock_now() >= deadline) {
+        if (s->peer.reply == NULL && clock_now() >= deadline) {
             return error_set(err, ERROR_PEER, "the destination did not finish '%s' within %lld s", s->stage,
                              (long long)(timeout_ns / CLOCK_S));
         }
     }
-    json_t *got = s->reply;
-    s->reply = NULL;
+    json_t *got = s->peer.reply;
+    s->peer.reply = NULL;
     const char *stage = json_string_value(json_object_get(got, "stage"));
     if (stage == NULL || strcmp(stage, s->stage) != 0) {
         json_decref(got);

@@ -43,13 +43,13 @@ static void set_ms(json_t *object, const char *name, int64_t ns) {
 static json_t *ram_json(const struct status *s) {
     const struct ram_counters *n = s->counters;
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:i, s:I, s:I, s:I}", "total",
-                     (json_int_t)s->ram_total, "transferred", (json_int_t)s->transferred, "remaining",
-                     (json_int_t)s->remaining, "normal", (json_int_t)(n ? load(&n->normal) : 0), "duplicate",
+                     (json_int_t)s->sent.ram_total, "transferred", (json_int_t)s->sent.transferred, "remaining",
+                     (json_int_t)s->sent.remaining, "normal", (json_int_t)(n ? load(&n->normal) : 0), "duplicate",
                      (json_int_t)(n ? load(&n->duplicate) : 0), "unchanged", (json_int_t)(n ? load(&n->unchanged) : 0),
-                     "delta", (json_int_t)(n ? load(&n->delta) : 0), "dirty-sync-count", (json_int_t)s->passes,
-                     "dirty-pages-rate", (json_int_t)s->dirty_rate, "mbps", s->mbps, "page-size", (int)RAM_PAGE_SIZE,
-                     "delta-bytes", (json_int_t)(n ? load(&n->delta_bytes) : 0), "resent",
-                     (json_int_t)(n ? load(&n->resent) : 0), "deferred", (json_int_t)s->deferred);
+                     "delta", (json_int_t)(n ? load(&n->delta) : 0), "dirty-sync-count", (json_int_t)s->sent.passes,
+                     "dirty-pages-rate", (json_int_t)s->sent.dirty_rate, "mbps", s->sent.mbps, "page-size",
+                     (int)RAM_PAGE_SIZE, "delta-bytes", (json_int_t)(n ? load(&n->delta_bytes) : 0), "resent",
+                     (json_int_t)(n ? load(&n->resent) : 0), "deferred", (json_int_t)s->sent.deferred);
 }
 
 static json_t *codecs_json(const struct ram_counters *n) {
@@ -114,7 +114,7 @@ json_t *status_json(struct status *s) {
     LOCK_GUARD(&s->lock);
     json_t *object = query_locked(s);
     json_object_set_new(object, "switchover", switchover_json(&s->times));
-    json_object_set_new(object, "device-state", json_integer((json_int_t)s->device_state));
+    json_object_set_new(object, "device-state", json_integer((json_int_t)s->sent.device_state));
     if (s->tracker != NULL) {
         json_object_set_new(object, "tracker", json_string(s->tracker));
         set_ms(object, "attach-stop", s->attach_stop);

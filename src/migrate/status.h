@@ -24,20 +24,23 @@ struct status_times {                       /* ns; STATUS_UNKNOWN until reached 
     int64_t stop, final, device, load, run; /* parts of the switchover */
 };
 
+/* What is reported, and only that: nothing is decided by it. */
 struct status {
     pthread_mutex_t lock; /* owns all that follows */
     const char *state;    /* QEMU's MigrationStatus, or "in-doubt" */
     const char *stage;
     int64_t started; /* clock_now() */
     struct status_times times;
-    uint64_t ram_total;    /* bytes of guest memory */
-    uint64_t remaining;    /* bytes that are dirty and not yet sent */
-    uint64_t deferred;     /* pages that waited, each once a pass */
-    uint64_t transferred;  /* bytes on the wire, all connections */
-    uint64_t device_state; /* bytes of it */
-    uint32_t passes;
-    uint64_t dirty_rate; /* pages/s in the last pass */
-    double mbps;         /* 10^6 bits/s on the wire in the last pass */
+    struct status_sent {
+        uint64_t ram_total;    /* bytes of guest memory */
+        uint64_t remaining;    /* bytes that are dirty and not yet sent */
+        uint64_t deferred;     /* pages that waited, each once a pass */
+        uint64_t transferred;  /* bytes on the wire, all connections */
+        uint64_t device_state; /* bytes of it */
+        uint32_t passes;
+        uint64_t dirty_rate; /* pages/s in the last pass */
+        double mbps;         /* 10^6 bits/s on the wire in the last pass */
+    } sent;
     int64_t attach_stop; /* ns that the guest's VMM stood still while we attached */
     const char *tracker;
     struct status_throttle {

@@ -4,6 +4,7 @@ import signal
 
 import pytest
 
+from monitor import Rule
 from scene import PATIENCE, wait_until
 
 HOLD = 60000
@@ -42,15 +43,34 @@ def test_receive_is_killed_as_it_is_asked_to_run(request, make):
     scene.check_retry()
 
 
+def check_given_back(scene, migration):
+    """The destination has said that it never runs the guest: nobody has to do anything, it runs on at the source."""
+    sent = migration.send.wait(PATIENCE)
+    assert sent.code == 1 and sent.report["status"] == "failed", sent
+    assert "the destination will never run the guest: " in sent.report["error"]["desc"], sent
+    received = migration.receive.wait(PATIENCE)
+    assert received.code == 1 and received.report["status"] == "failed", received
+    assert "does not run here and never will; end this VMM" in received.stderr
+    scene.check_runs_on()
+
+
 def test_the_destination_fails_to_run(make_scene):
     scene = make_scene()
     there = scene.spare()
     migration = scene.migrate(there, receive_fault="fail-destination@run")
-    check_in_doubt(scene, migration, there)
-    received = migration.receive.wait(PATIENCE)
-    assert received.code == 1 and received.report["status"] == "failed", received
-    assert "does not run here and never will; end this VMM" in received.stderr
-    check_taken_back(scene, there)
+    check_given_back(scene, migration)
+    assert there.qmp.status() == "paused"
+    there.stop()
+    scene.check_retry()
+
+
+def test_the_destination_refuses_to_run(make_real):
+    """`cont` is refused by its QEMU's monitor: it answers, and the guest does not run there."""
+    scene = make_real()
+    there = scene.spare()
+    migration = scene.migrate(there, there_monitor=scene.watch(there, Rule("cont", nth=0)))
+    check_given_back(scene, migration)
+    assert there.qmp.status() == "paused"
 
 
 @pytest.mark.parametrize("make", ["make_scene", "make_real"])
@@ -115,13 +135,6 @@ def test_the_goodbye_is_lost(make_scene):
 def test_the_destination_vmm_dies_as_it_is_asked_to_run(make_scene):
     scene = make_scene()
     there = scene.spare(options=("--die", "cont"))
-    migration = scene.migrate(there)
-    sent = migration.send.wait(PATIENCE)
-    assert sent.code == 3, sent
-    assert "destination: " in sent.report["error"]["desc"]
-    received = migration.receive.wait(PATIENCE)
-    assert received.code == 1 and "does not run here and never will" in received.stderr
+    check_given_back(scene, scene.migrate(there))
     wait_until(lambda: not there.alive(), "the destination has died")
-    scene.wait_gone()
-    assert scene.source.qmp.status() == "postmigrate"
-    check_taken_back(scene, there)
+    scene.check_retry()
