@@ -22,8 +22,6 @@ MUTANTS = table(
     ("silence", "while the guest stands still silence is waited for 3 s at most", "source_switchover.c",
      "limit_silence(s, SWITCHOVER_SILENCE);", "limit_silence(s, INT64_MAX);",
      SECOND + "test_silence_while_the_guest_stands_still"),
-    ("link-watches", "every connection of a migration ends with its link", "source_setup.c",
-     "        link_watch(s->link, c);\n", "        ;\n", SECOND + "test_device_state_that_nobody_takes"),
     ("last-cancel", "a cancel counts until the guest is handed over", "source_switchover.c",
      "if (source_poll(s, -1, 0, err) < 0)", "if (0)", SECOND + "test_cancelled_in_the_last_moment"),
     ("rejected-runs-ascend", "runs of a rejection ascend", "rejections.c", "(uint64_t)first < next || ", "",
