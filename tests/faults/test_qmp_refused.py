@@ -30,15 +30,26 @@ SEND = [
     ("query-migrate", 2, "failed"),
     ("query-migrate", 1, "failed", "migrate"),
     ("query-migrate", 1, "failed", "migrate-continue"),
-    *[("qom-list", n, "failed") for n in range(1, 9)],
+    *[("qom-list", n, "failed") for n in (*range(1, 9), 14, 15, 17)],
+    ("query-jobs", 1, "failed"),
+    ("query-jobs", 2, "failed"),  # once more before the stop
+    ("query-dump", 1, "failed"),
+    ("query-dump", 2, "failed"),
+    *[("query-block", n, "failed") for n in range(1, 6)],  # bitmaps; images; both once more; images in the pause
+    ("query-kvm", 1, "failed"),
+    ("query-kvm", 2, "failed"),
+    ("query-memory-devices", 1, "failed"),
     ("human-monitor-command", 1, "failed"),  # network back ends
     ("human-monitor-command", 2, "completed"),  # how much RAM is QEMU's own
+    ("human-monitor-command", 3, "failed"),  # network back ends, before the stop
     ("qom-get", 1, "failed"),  # share
     ("qom-get", 2, "failed"),  # size
     ("qom-get", 3, "failed"),  # mem-path
     ("qom-get", 4, "completed"),  # offset: not every QEMU has it
     ("qom-get", 5, "failed"),  # machine type
     ("qom-get", 6, "completed"),  # CPU type: not every QEMU has it
+    ("qom-get", 7, "completed"),  # CPU features: likewise
+    ("qom-get", 25, "completed"),  # the last of the board's properties
     ("query-memory-size-summary", 1, "failed"),
     ("query-cpus-fast", 1, "failed"),
     ("query-cpus-fast", 2, "completed"),  # the threads to hold back: without them none is
@@ -75,6 +86,11 @@ RECEIVE = [
     ("qom-get", 4, "completed"),
     ("qom-get", 5, "failed"),
     ("qom-get", 6, "completed"),
+    ("qom-get", 25, "completed"),
+    ("query-kvm", 1, "failed"),
+    ("query-kvm", 2, "failed"),
+    ("query-memory-devices", 1, "failed"),
+    ("query-block", 1, "failed"),
     ("query-memory-size-summary", 1, "start"),
     ("query-cpus-fast", 1, "failed"),
     ("query-migrate-capabilities", 1, "failed"),
@@ -89,8 +105,9 @@ RECEIVE = [
     ("cont", 0, "doubt"),
     ("announce-self", 1, "completed"),
 ]
-# As often as it takes, or once in every pass.
-OFTEN = {"query-status", "query-migrate", "transaction"}
+# As often as it takes, once in every pass, or whenever a stop comes near.
+OFTEN = {"query-status", "query-migrate", "transaction", "qom-list", "human-monitor-command", "query-jobs", "query-dump",
+         "query-block"}
 
 
 def rule_of(case):

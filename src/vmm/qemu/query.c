@@ -189,20 +189,25 @@ int query_optional_int(struct qmp *q, const char *path, const char *property, in
     return qmp_refusal(q)[0] != '\0' ? 0 : error_set(err, local.class, "%s", local.desc);
 }
 
-/* QEMU knows no such command or property when it refuses: the class of that changed over the versions. */
-static int if_refused(struct qmp *q, int result, json_t **value, struct error *err) {
-    if (result < 0 && qmp_refusal(q)[0] != '\0') {
-        error_clear(err);
-        *value = NULL;
-        return 0;
-    }
-    return result;
-}
-
 int query_if_known(struct qmp *q, const char *command, json_t *args, json_t **value, struct error *err) {
-    return if_refused(q, qmp_execute(q, command, args, value, QMP_TIMEOUT, err), value, err);
+    *value = NULL;
+    if (qmp_execute(q, command, args, value, QMP_TIMEOUT, err) < 0) {
+        if (strcmp(qmp_refusal(q), "CommandNotFound") != 0) {
+            return -1;
+        }
+        error_clear(err);
+    }
+    return 0;
 }
 
+/* The class of "no such property" changed over the versions: any refusal means that. */
 int query_property(struct qmp *q, const char *path, const char *property, json_t **value, struct error *err) {
-    return if_refused(q, get_property(q, path, property, value, err), value, err);
+    *value = NULL;
+    if (get_property(q, path, property, value, err) < 0) {
+        if (qmp_refusal(q)[0] == '\0') {
+            return -1;
+        }
+        error_clear(err);
+    }
+    return 0;
 }

@@ -52,7 +52,7 @@ int query_property_string(struct qmp *q, const char *path, const char *property,
 int query_optional_int(struct qmp *q, const char *path, const char *property, int64_t otherwise, int64_t *n,
                        struct error *err);
 
-/* Questions that a QEMU may not know: 0 with *value = NULL when it refuses. Else *value is a new reference. */
+/* Questions that a QEMU may not know: 0 with *value = NULL then. Else *value is a new reference. */
 int query_if_known(struct qmp *q, const char *command, json_t *args, json_t **value, struct error *err);
 int query_property(struct qmp *q, const char *path, const char *property, json_t **value, struct error *err);
 
