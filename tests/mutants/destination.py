@@ -32,8 +32,6 @@ MUTANTS = table(
     ("early-bye", "a migration is complete when the guest was let run", "caller.c",
      "strcmp(type, \"bye\") == 0 && state == TAKEOVER_DONE", "strcmp(type, \"bye\") == 0",
      RECEIVE + "test_words_that_it_must_not_say[final-a goodbye]"),
-    ("run-once", "nothing is asked for when the guest was let run", "caller.c", " && !takeover_is_done(c->takeover)) {",
-     ") {", "tests/peer/test_lies_to_receive.py::test_run_twice"),
     ("takeover-table", "a takeover that failed does not become another", "takeover.c",
      "return (moves[from] & (1u << to)) != 0;", "return true || (moves[from] & (1u << to)) != 0;", "meson:takeover"),
     ("abort-after-loaded", "the source may give up until it asks for `run`", "takeover.c",

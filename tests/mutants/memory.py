@@ -22,7 +22,7 @@ MUTANTS = table(
      "return d.low == f->digest[0] && d.high == f->digest[1];", "return true || d.low == f->digest[0];",
      RECEIVE + "test_frames_that_cannot_be[a page that was damaged]", "meson:ram"),
     ("digest-half", "both halves of a digest count", "place.c", "d.low == f->digest[0] && ", "",
-     RECEIVE + "test_frames_that_cannot_be[a digest that was damaged]"),
+     RECEIVE + "test_frames_that_cannot_be[a digest whose low half is another]"),
     ("reject-marks", "rejected pages are remembered until they come again", "place.c",
      "    mark_all(p, f, true);\n    return 1;", "    return 1;",
      RECEIVE + "test_device_state_of_a_guest_with_pages_missing"),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a source says that it must not say: `receive` refuses it with a sentence, and the destination's guest never runs
 of what came."""
+import dataclasses
 import os
 import socket
 import struct
@@ -250,6 +251,7 @@ def runs(peer, *list_, **others):
 FRAMES = {
     "a page that was damaged": lambda p: changed(page(p), -1),
     "a digest that was damaged": lambda p: changed(page(p), 24),
+    "a digest whose low half is another": lambda p: dataclasses.replace(page(p), digest=bytes(8) + page(p).digest[8:]),
     "a digest of another secret": lambda p: wire.pages_frame(p.number, 0, 0, b"\xa5" * wire.PAGE, bytes(192)),
     "another place": lambda p: changed(page(p, first=2), wire.HEADER_SIZE + 3),
     "a check that was damaged": lambda p: changed(page(p), 48),
