@@ -16,7 +16,6 @@ static sigset_t ends(void) {
 int signals_catch(struct error *err) {
     sigset_t set = ends();
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of its writer */
     /* A file that has grown to RLIMIT_FSIZE: the write fails and says so, and the migration ends in a sentence. */
     signal(SIGXFSZ, SIG_IGN);
     /* An engine that is stopped by its terminal would leave the guest stopped too, and with the sync tracker whoever

@@ -116,6 +116,7 @@ def test_before_anybody_has_come(make_scene):
     scene = make_scene()
     there = scene.spare()
     migration = scene.migrate(there, fault=f"hold@connect={HOLD}")
+    migration.send.wait_event(event="stage", stage="connect")  # else a signal finds a program that has barely begun
     over_control(migration.receive)
     received = migration.receive.wait(PATIENCE)
     assert received.code == 1 and received.report["status"] == "cancelled"

@@ -11,6 +11,7 @@ from gwtest.qemu import MIB
 from scene import PATIENCE
 
 FOR_EVER = {"stop-limit": 0, "link-timeout": 30}  # no deadline but those that are meant here
+LARGE = {"compression": "none", "xbzrle-cache-size": 0}  # the last pages do not fit into sockets' buffers
 
 
 @pytest.mark.parametrize("stage", ["final", "device"])
@@ -31,7 +32,8 @@ def test_a_peer_that_takes_nothing(make_scene):
     """It lives, and says so; it does not take the last pages: 5 s."""
     scene = make_scene(memory=64 * MIB, fill=90, load="uniform,rate=800M")
     with Destination(buffer=65536) as peer:
-        send = scene.send(peer, settings={**FOR_EVER, "downtime-limit": 1000000})
+        # held for a moment, so that the guest has written more than sockets take
+        send = scene.send(peer, settings={**FOR_EVER, **LARGE, "downtime-limit": 1000000}, fault="hold@stop=500")
         request = peer.serve("stop")
         peer.gate.clear()
         peer.answer(request)

@@ -66,7 +66,7 @@ bool line_interrupted(const struct line_socket *s) {
 }
 
 /* Before each sleep: the owner shows that it is alive, and may have had enough. */
-static int tick(const struct line_socket *s, struct error *err) {
+static int tick(struct line_socket *s, struct error *err) {
     struct error ignored = { 0 };
     if (s->on_wait != NULL) {
         s->on_wait(s->opaque);
@@ -74,12 +74,13 @@ static int tick(const struct line_socket *s, struct error *err) {
     if (s->watch.tick == NULL) {
         return 0;
     }
-    return s->watch.tick(s->watch.opaque, s->shielded ? &ignored : err) < 0 && !s->shielded ? -1 : 0;
+    s->called_off = s->watch.tick(s->watch.opaque, s->shielded ? &ignored : err) < 0 && !s->shielded;
+    return s->called_off ? -1 : 0;
 }
 
 /* Waits until the socket is ready: 1, or 0 when the deadline has passed. Errors show in the next send or recv. What the
  * socket has comes before what is watched: an answer that is there is taken. */
-static int wait_ready(const struct line_socket *s, short events, int64_t deadline, struct error *err) {
+static int wait_ready(struct line_socket *s, short events, int64_t deadline, struct error *err) {
     for (;;) {
         struct pollfd p[1 + VMM_WATCH_FDS] = { { .fd = s->fd, .events = events } };
         int64_t left = deadline - clock_now();

@@ -30,7 +30,8 @@ struct line_socket {
     struct vmm_watch watch;
     void (*on_wait)(void *opaque); /* called before each sleep, twice a second at least; NULL: nobody wants to know */
     void *opaque;
-    bool shielded; /* what is watched does not end a wait now */
+    bool shielded;   /* what is watched does not end a wait now */
+    bool called_off; /* the owner's tick ended the last wait: the error is the owner's */
 };
 
 /* Takes ownership of `fd`. */

@@ -372,7 +372,7 @@ static int wait_answer(struct qmp *q, const char *command, const char *id, json_
         json_t *message;
         int n = next_message(q, &message, false, deadline, err);
         if (n < 0) {
-            return error_prefix(err, "%s: ", command);
+            return q->line.called_off ? -1 : error_prefix(err, "%s: ", command);
         }
         if (n == 0) {
             return too_late(q, command, "did not answer", err);
