@@ -158,7 +158,7 @@ static void make_record(struct record *r, pid_t pid, uint64_t start) {
     read_boot_id(r->boot, sizeof(r->boot));
     atomic_store(&r->used, HEAD_SIZE);
     atomic_store(&r->beat, clock_now());
-    atomic_thread_fence(memory_order_release);
+    atomic_signal_fence(memory_order_release); /* whoever reads it after our death sees the magic last */
     memcpy(r->magic, LEDGER_MAGIC, sizeof(r->magic));
 }
 
