@@ -17,8 +17,9 @@
 struct resolve {
     struct address address;
     int done_fd; /* eventfd */
-    int result;
+    int result; /* this and the list are the thread's until `done` */
     struct addrinfo *list;
+    _Atomic int done;
     _Atomic int owners;
 };
 
@@ -36,6 +37,7 @@ static void look_up(struct resolve *r) {
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
     clock_sleep(fault_value("slow-name", NULL, 0) * CLOCK_MS);
     r->result = getaddrinfo(r->address.host, r->address.port, &hints, &r->list);
+    atomic_store(&r->done, 1);
     eventfd_write(r->done_fd, 1);
 }
 
@@ -83,6 +85,10 @@ int resolve_poll_fd(const struct resolve *r) {
 }
 
 int resolve_result(const struct resolve *r, const struct addrinfo **list) {
+    if (!atomic_load(&r->done)) { /* the descriptor orders nothing between the threads, this does */
+        *list = NULL;
+        return EAI_AGAIN;
+    }
     *list = r->list;
     return r->result;
 }
