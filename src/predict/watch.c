@@ -123,6 +123,7 @@ static void mark_written(void *opaque, uint16_t block, uint64_t first, uint64_t 
     }
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): mark_written() writes what it points to */
 static int scan(struct watching *s, uint64_t *written, struct error *err) {
     struct found found = { s, written };
     if (view_scan(&s->view, mark_written, &found, err) < 0) {

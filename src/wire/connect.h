@@ -28,7 +28,7 @@ struct connect_how {
 };
 
 /* Returns a connected, blocking descriptor with Nagle off, or -1. */
-int connect_to(const struct address *a, const struct connect_how *how, struct error *err);
+int connect_to(const struct address *to, const struct connect_how *how, struct error *err);
 
 /* A `wait` for those who hear signals only: `opaque` is a const int * to a descriptor that is readable when the end is
  * wanted. Then fails with ERROR_CANCELLED. */

@@ -17,7 +17,7 @@
 struct resolve {
     struct address address;
     int done_fd; /* eventfd */
-    int result; /* this and the list are the thread's until `done` */
+    int result;  /* this and the list are the thread's until `done` */
     struct addrinfo *list;
     _Atomic int done;
     _Atomic int owners;

@@ -325,7 +325,7 @@ def test_a_guest_that_has_left(make_scene):
     scene = make_scene()
     scene.migrate(scene.spare()).complete(PATIENCE)
     scene.wait_gone()
-    check_send_refused(scene.source, scene.spare(), 'is in state "postmigrate"')
+    check_send_refused(scene.source, scene.spare(), "was handed over and has run at its destination")
 
 
 def test_wrong_monitor(shm, engine):
