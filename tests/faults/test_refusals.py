@@ -325,7 +325,13 @@ def test_a_guest_that_has_left(make_scene):
     scene = make_scene()
     scene.migrate(scene.spare()).complete(PATIENCE)
     scene.wait_gone()
-    check_send_refused(scene.source, scene.spare(), "was handed over and has run at its destination")
+    before, there = clean.Snapshot(scene.source), scene.spare()
+    with Refuser(there) as refuser:
+        with gw.Engine("send", "--qmp", scene.source.qmp_path, "--to", refuser.address) as send:
+            check_refused(send.wait(PATIENCE), "was handed over and has run at its destination")
+        assert refuser.receive.alive() and not any(e["event"] == "refused" for e in refuser.receive.events())
+    assert scene.source.qmp.status() == "postmigrate"
+    before.check()
 
 
 def test_wrong_monitor(shm, engine):
