@@ -133,18 +133,6 @@ static void print_json(const struct check_result *r, bool fine) {
     json_decref(root);
 }
 
-static int fail(const struct check_options *o, const struct error *err, int status) {
-    log_error("%s", err->desc);
-    if (o->json) {
-        json_t *root = json_pack("{s:s, s:{s:s, s:s}}", "status", "failed", "error", "class",
-                                 error_class_name(err->class), "desc", err->desc);
-        json_dumpf(root, stdout, JSON_INDENT(2));
-        putchar('\n');
-        json_decref(root);
-    }
-    return status;
-}
-
 int cmd_check(int argc, char **argv) {
     struct check_options o = { .config.wait = 0 };
     struct error err = { 0 };
@@ -152,13 +140,13 @@ int cmd_check(int argc, char **argv) {
     params_init(&o.config.params);
     int parsed = parse(&o, argc, argv, &err);
     if (parsed != 0) {
-        return parsed > 0 ? EXIT_DONE : fail(&o, &err, EXIT_USAGE);
+        return parsed > 0 ? EXIT_DONE : options_fail(o.json, &err, EXIT_USAGE);
     }
     /* A signal ends it at once, wherever it is: there is nothing to put back. */
     signal(SIGPIPE, SIG_IGN);
     o.config.vmm = vmm_qemu_open(o.qmp_path, o.pid, &err);
     if (o.config.vmm == NULL) {
-        return fail(&o, &err, EXIT_FAILED);
+        return options_fail(o.json, &err, EXIT_FAILED);
     }
     struct check_result result;
     check_ask(&o.config, &result);

@@ -192,3 +192,15 @@ void options_end(const struct options *o, struct vmm *vmm, json_t *report) {
     vmm->ops->close(vmm);
     report_result(o, report);
 }
+
+int options_fail(bool json, const struct error *err, int status) {
+    log_error("%s", err->desc);
+    if (json) {
+        json_t *root = json_pack("{s:s, s:{s:s, s:s}}", "status", "failed", "error", "class",
+                                 error_class_name(err->class), "desc", err->desc);
+        json_dumpf(root, stdout, JSON_INDENT(2));
+        putchar('\n');
+        json_decref(root);
+    }
+    return status;
+}

@@ -240,18 +240,6 @@ static int predict(const struct predict_options *o, struct vmm *vmm, int signal_
     return rc;
 }
 
-static int fail(const struct predict_options *o, const struct error *err, int status) {
-    log_error("%s", err->desc);
-    if (o->json) {
-        json_t *root = json_pack("{s:s, s:{s:s, s:s}}", "status", "failed", "error", "class",
-                                 error_class_name(err->class), "desc", err->desc);
-        json_dumpf(root, stdout, JSON_INDENT(2));
-        putchar('\n');
-        json_decref(root);
-    }
-    return status;
-}
-
 int cmd_predict(int argc, char **argv) {
     struct predict_options o = { .seconds = SECONDS_DEFAULT };
     struct error err = { 0 };
@@ -259,7 +247,7 @@ int cmd_predict(int argc, char **argv) {
     params_init(&o.params);
     int parsed = parse(&o, argc, argv, &err);
     if (parsed != 0) {
-        return parsed > 0 ? EXIT_DONE : fail(&o, &err, EXIT_USAGE);
+        return parsed > 0 ? EXIT_DONE : options_fail(o.json, &err, EXIT_USAGE);
     }
     log_setup("godwit predict", o.quiet ? LOG_ERROR : LOG_WARNING);
     int signal_fd = signals_catch(&err), status = EXIT_DONE;
@@ -271,5 +259,5 @@ int cmd_predict(int argc, char **argv) {
     if (signal_fd >= 0) {
         close(signal_fd);
     }
-    return rc < 0 ? fail(&o, &err, EXIT_FAILED) : status;
+    return rc < 0 ? options_fail(o.json, &err, EXIT_FAILED) : status;
 }
