@@ -97,25 +97,6 @@ static int parse_devices(struct accel *a, const char *text, struct error *err) {
     return 0;
 }
 
-/* Before the thread is there: starts one device and waits until it is ready. */
-static int open_device(struct accel *a, struct accel_device *d, struct error *err) {
-    if (device_start(a, d, err) != 0) {
-        return error_prefix(err, "%s: ", d->counters.name);
-    }
-    while (!d->unit->ready) {
-        int64_t left = d->until - clock_now();
-        struct pollfd fd = { .fd = d->unit->fd, .events = POLLIN };
-        if (left <= 0 || (poll(&fd, 1, (int)(left / CLOCK_MS) + 1) < 0 && errno != EINTR)) {
-            return error_set(err, ERROR_SYSTEM, "%s: it does not answer", d->counters.name);
-        }
-        if (d->ops->reap(d->unit, err) != 0) {
-            return error_prefix(err, "%s: ", d->counters.name);
-        }
-    }
-    d->health = ACCEL_READY;
-    return 0;
-}
-
 static void set_defaults(struct accel *a, const struct accel_config *config) {
     struct accel_config *c = &a->config;
     *c = *config;
@@ -126,7 +107,13 @@ static void set_defaults(struct accel *a, const struct accel_config *config) {
     c->memory = memory_round(c->memory > 0 ? c->memory : (size_t)1 << 30);
     /* Deflate makes what cannot be compressed larger, QAT by up to an eighth: a device must not run out of room before
      * it knows that, because then QATzip leaks, and a fault would look like a batch that does not shrink. */
-    a->slot_size = memory_round(c->max_job + c->max_job / 8 + c->max_job / 512 + 4096);
+    size_t slot_size = memory_round(c->max_job + c->max_job / 8 + c->max_job / 512 + 4096);
+    a->ground = (struct accel_ground){ .input = { .fd = -1 },
+                                       .max_job = c->max_job,
+                                       .allow_software = c->allow_software,
+                                       .instances = c->instances,
+                                       .slot_size = slot_size };
+    a->times = (struct device_times){ .timeout_ns = c->timeout_ns, .retry_ns = c->retry_ns };
 }
 
 static struct accel *accel_new(const struct accel_config *config) {
@@ -135,7 +122,6 @@ static struct accel *accel_new(const struct accel_config *config) {
         return NULL;
     }
     set_defaults(a, config);
-    a->input.fd = -1;
     a->wake_fd = -1;
     a->armed = NEVER;
     a->finished_tail = &a->finished;
@@ -149,34 +135,16 @@ static struct accel *accel_new(const struct accel_config *config) {
     return a;
 }
 
-/* All units of a device; false when the device may still use input or output memory. */
-static bool free_units(struct accel_device *d, int64_t until) {
-    bool stopped = true;
-    for (struct accel_unit *u = d->unit, *older; u != NULL; u = older) {
-        older = u->older;
-        if (!u->retired) {
-            d->ops->retire(u);
-        }
-        if (d->ops->finish(u, until)) {
-            unit_free(u);
-        } else {
-            stopped = false; /* leaked on purpose, with its memory */
-        }
-    }
-    d->unit = NULL;
-    return stopped;
-}
-
 /* Without the thread. */
 static void accel_free(struct accel *a) {
     bool stopped = true;
     int64_t until = clock_now() + a->config.timeout_ns;
     for (unsigned i = 0; i < a->devices; i++) {
-        stopped &= free_units(&a->device[i], until);
+        stopped &= driver_free(&a->device[i], until);
         free(a->device[i].path);
     }
     if (stopped) {
-        memory_free(&a->input);
+        memory_free(&a->ground.input);
     }
     if (a->wake_fd >= 0) {
         close(a->wake_fd);
@@ -195,7 +163,7 @@ static int open_all(struct accel *a, const char *devices, struct error *err) {
                          ACCEL_MAX_INSTANCES);
     }
     if (parse_devices(a, devices, err) != 0 ||
-        memory_create(&a->input, a->config.memory, ACCEL_DEVICE_READS, err) != 0) {
+        memory_create(&a->ground.input, a->config.memory, ACCEL_DEVICE_READS, err) != 0) {
         return -1;
     }
     a->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -203,8 +171,8 @@ static int open_all(struct accel *a, const char *devices, struct error *err) {
         return error_errno(err, ERROR_SYSTEM, "eventfd");
     }
     for (unsigned i = 0; i < a->devices; i++) {
-        if (open_device(a, &a->device[i], err) != 0) {
-            return -1;
+        if (driver_open(a, &a->device[i], err) != 0) {
+            return error_prefix(err, "%s: ", a->device[i].counters.name);
         }
     }
     errno = pthread_create(&a->thread, NULL, accel_thread, a);
@@ -229,16 +197,10 @@ static void close_devices(struct accel *a) {
     LOCK_GUARD(&a->lock);
     a->closing = true;
     for (unsigned i = 0; i < a->devices; i++) {
-        struct accel_device *d = &a->device[i];
-        for (unsigned s = 0; d->unit != NULL && s < d->unit->slots; s++) {
-            if (d->unit->slot[s].state == SLOT_IN_FLIGHT) {
-                queue_end(a, &d->unit->slot[s], ACCEL_CLOSED);
-            }
-        }
-        d->health = ACCEL_LOST;
+        driver_close(a, &a->device[i]);
     }
     pthread_cond_broadcast(&a->room);
-    accel_wake(a);
+    driver_wake(a);
 }
 
 void accel_close(struct accel *a) {
@@ -252,31 +214,29 @@ void accel_close(struct accel *a) {
 
 void *accel_alloc(struct accel *a, size_t size) {
     LOCK_GUARD(&a->lock);
-    if (size > a->input.size || memory_round(size) > a->input.size - a->input_used) {
+    const struct accel_memory *input = &a->ground.input;
+    if (size > input->size || memory_round(size) > input->size - a->input_used) {
         return NULL;
     }
-    uint8_t *at = a->input.base + a->input_used;
+    uint8_t *at = input->base + a->input_used;
     a->input_used += memory_round(size);
     return at;
 }
 
-const struct accel_memory *accel_input(const struct accel *a) {
-    return &a->input;
-}
-
-size_t accel_max_job(const struct accel *a) {
-    return a->config.max_job;
-}
-
-bool accel_allows_software(const struct accel *a) {
-    return a->config.allow_software;
+void accel_blame(struct accel *a, unsigned device) {
+    LOCK_GUARD(&a->lock);
+    if (device < a->devices) {
+        driver_blame(a, &a->device[device]);
+    }
 }
 
 unsigned accel_counters(struct accel *a, struct accel_counters *to, unsigned max) {
     LOCK_GUARD(&a->lock);
     for (unsigned i = 0; i < a->devices && i < max; i++) {
         to[i] = a->device[i].counters;
-        to[i].health = a->device[i].health;
+        to[i].health = a->device[i].state.health;
+        to[i].resets = a->device[i].state.resets;
+        to[i].blamed = a->device[i].state.blamed;
     }
     return a->devices;
 }

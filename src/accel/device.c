@@ -1,170 +1,151 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The health of a device.
- *
- *              ┌────────── a job times out, connection lost, impossible answer ─────┐
- *              ▼                                                                    │
- *   WAITING ──time──► STARTING ──unit_ready──► READY ───────────────────────────────┘
- *      │  ▲               │
- *      │  └── no answer ──┘        from any state, after too many failures or blames: LOST
- */
-#include "accel/internal.h"
+#include "accel/device.h"
 
-#include "base/clock.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define MAX_WAIT (10 * CLOCK_S)
+static const struct device_actions nothing = { .wake_at = NEVER };
 
 const char *accel_health_name(enum accel_health health) {
     static const char *const names[] = { "starting", "ready", "waiting", "lost" };
     return names[health];
 }
 
-void device_note(struct accel *a, const struct accel_device *d, const char *why) {
-    struct accel_notice *n = a->config.changed != NULL ? calloc(1, sizeof(*n)) : NULL;
-    if (n != NULL) {
-        n->device = d->index;
-        n->health = d->health;
-        snprintf(n->why, sizeof(n->why), "%s", why);
-        *a->notices_tail = n;
-        a->notices_tail = &n->next;
-    }
-    pthread_cond_broadcast(&a->room);
-    accel_wake(a);
+/* Whether it has a unit that is used, or will be. */
+static bool is_live(const struct device_state *s) {
+    return s->health == ACCEL_READY || s->health == ACCEL_STARTING;
 }
 
-int device_start(struct accel *a, struct accel_device *d, struct error *err) {
-    struct accel_unit *u = unit_new(a, d, a->config.instances, a->slot_size);
-    if (u == NULL) {
-        return error_set(err, ERROR_SYSTEM, "no memory");
+static struct device_actions lose(struct device_state *s, const char *why) {
+    if (s->health == ACCEL_LOST) {
+        return nothing;
     }
-    if (d->ops->start(u, d->path, err) != 0) {
-        unit_free(u);
-        return -1;
-    }
-    u->older = d->unit;
-    d->unit = u;
-    d->health = u->ready ? ACCEL_READY : ACCEL_STARTING;
-    d->until = clock_now() + a->config.timeout_ns;
-    return 0;
+    unsigned what = DEVICE_TELL | (is_live(s) ? DEVICE_RETIRE : 0);
+    s->health = ACCEL_LOST;
+    return (struct device_actions){ what, NEVER, why };
 }
 
-/* Nobody hears of this unit again; its memory stays. */
-static void retire(struct accel *a, struct accel_device *d) {
-    struct accel_unit *u = d->unit;
-    if (u == NULL || u->retired) {
-        return;
-    }
-    u->retired = true;
-    d->ops->retire(u);
-    for (unsigned i = 0; i < u->slots; i++) {
-        if (u->slot[i].state == SLOT_IN_FLIGHT) {
-            queue_end(a, &u->slot[i], ACCEL_RESET);
-        }
-    }
-    d->counters.quarantined += u->output.size;
-}
-
-void device_lose(struct accel *a, struct accel_device *d, const char *why) {
-    if (d->health != ACCEL_LOST) {
-        retire(a, d);
-        d->health = ACCEL_LOST;
-        device_note(a, d, why);
-    }
-}
-
-static int64_t next_wait(const struct accel *a, const struct accel_device *d) {
-    int64_t wait = a->config.retry_ns;
-    for (unsigned i = 1; i < d->failures && wait < MAX_WAIT; i++) {
+static int64_t next_wait(const struct device_state *s, const struct device_times *times) {
+    int64_t wait = times->retry_ns;
+    for (unsigned i = 1; i < s->failures && wait < DEVICE_MAX_WAIT; i++) {
         wait *= 2;
     }
-    return wait < MAX_WAIT ? wait : MAX_WAIT;
+    return wait < DEVICE_MAX_WAIT ? wait : DEVICE_MAX_WAIT;
 }
 
-void device_fail(struct accel *a, struct accel_device *d, const char *why) {
-    if (d->health == ACCEL_LOST) {
-        return;
+/* It will be tried again, or is lost. That one attempt more has failed is no news. */
+static struct device_actions fail(struct device_state *s, const struct device_times *times, int64_t now,
+                                  const char *why) {
+    if (s->health == ACCEL_LOST) {
+        return nothing;
     }
-    bool was_ready = d->health == ACCEL_READY;
-    d->failures++;
-    d->failing = 0;
-    d->counters.resets += was_ready;
-    if (d->failures >= MAX_FAILURES || d->counters.resets >= MAX_RESETS) {
-        device_lose(a, d, why);
-        return;
+    bool was_ready = s->health == ACCEL_READY;
+    s->failures++;
+    s->failing = 0;
+    s->resets += was_ready;
+    if (s->failures >= DEVICE_MAX_FAILURES || s->resets >= DEVICE_MAX_RESETS) {
+        return lose(s, why);
     }
-    retire(a, d);
-    d->health = ACCEL_WAITING;
-    d->until = clock_now() + next_wait(a, d);
-    if (was_ready) {
-        device_note(a, d, why); /* that one attempt more has failed is no news */
+    unsigned what = (is_live(s) ? DEVICE_RETIRE : 0) | (was_ready ? DEVICE_TELL : 0);
+    s->health = ACCEL_WAITING;
+    s->until = now + next_wait(s, times);
+    return (struct device_actions){ what, s->until, why };
+}
+
+static struct device_actions tick(struct device_state *s, const struct device_times *times,
+                                  const struct device_event *e) {
+    if (s->health == ACCEL_READY) {
+        return (struct device_actions){ .wake_at = e->due };
+    }
+    if (s->health == ACCEL_LOST) {
+        return nothing;
+    }
+    if (e->now < s->until) {
+        return (struct device_actions){ .wake_at = s->until };
+    }
+    if (s->health == ACCEL_WAITING) {
+        return (struct device_actions){ .what = DEVICE_START, .wake_at = NEVER };
+    }
+    return fail(s, times, e->now, "it did not start");
+}
+
+/* That it is ready for the first time is what accel_open() returns for. */
+static struct device_actions become_ready(struct device_state *s) {
+    s->health = ACCEL_READY;
+    return (struct device_actions){ s->failures > 0 ? DEVICE_TELL : 0, NEVER, "it is back" };
+}
+
+static struct device_actions started(struct device_state *s, const struct device_times *times,
+                                     const struct device_event *e) {
+    if (s->health != ACCEL_WAITING) {
+        return nothing;
+    }
+    if (e->ready) {
+        return become_ready(s);
+    }
+    s->health = ACCEL_STARTING;
+    s->until = e->now + times->timeout_ns;
+    return (struct device_actions){ .wake_at = s->until };
+}
+
+static struct device_actions heard(struct device_state *s, const struct device_times *times,
+                                   const struct device_event *e) {
+    if (s->health == ACCEL_STARTING && e->ready) {
+        return become_ready(s);
+    }
+    /* Answers came, but none of them is of any use: a reset may help. */
+    if (s->health == ACCEL_READY && s->failing >= DEVICE_MAX_FAILED_IN_A_ROW) {
+        return fail(s, times, e->now, "it fails every job");
+    }
+    return nothing;
+}
+
+static void answered(struct device_state *s, const struct device_event *e) {
+    if (e->status == ACCEL_OK || e->status == ACCEL_TOO_BIG) {
+        s->failures = 0;
+        s->failing = 0;
+    } else if (e->status == ACCEL_FAILED && e->work == ACCEL_COMPRESS) {
+        s->failing++; /* of a decompression it is perhaps the payload's fault: see struct accel_job */
     }
 }
 
-/* The first job that waited too long takes the device with it; the others of the unit end with ACCEL_RESET. */
-static int64_t check_deadlines(struct accel *a, struct accel_device *d, int64_t now) {
-    struct accel_unit *u = d->unit;
-    int64_t next = NEVER;
-    unsigned late = 0;
-    for (unsigned i = 0; i < u->slots; i++) {
-        struct accel_slot *slot = &u->slot[i];
-        if (slot->state != SLOT_IN_FLIGHT) {
-            continue;
+static struct device_actions overdue(struct device_state *s, const struct device_times *times,
+                                     const struct device_event *e) {
+    if (s->health != ACCEL_READY) {
+        return nothing;
+    }
+    struct device_actions actions = fail(s, times, e->now, e->why);
+    actions.what |= DEVICE_EXPIRE;
+    return actions;
+}
+
+static struct device_actions close_it(struct device_state *s) {
+    unsigned what = s->health == ACCEL_LOST ? 0 : DEVICE_CANCEL;
+    s->health = ACCEL_LOST;
+    return (struct device_actions){ .what = what, .wake_at = NEVER };
+}
+
+struct device_actions device_step(struct device_state *s, const struct device_times *times,
+                                  const struct device_event *e) {
+    switch (e->kind) {
+    case DEVICE_TICK:
+        return tick(s, times, e);
+    case DEVICE_STARTED:
+        return started(s, times, e);
+    case DEVICE_HEARD:
+        return heard(s, times, e);
+    case DEVICE_TAKEN:
+        return (struct device_actions){ .wake_at = s->health == ACCEL_READY ? e->due : NEVER };
+    case DEVICE_ANSWERED:
+        if (s->health == ACCEL_READY) {
+            answered(s, e);
         }
-        if (slot->deadline <= now) {
-            queue_end(a, slot, ACCEL_TIMEOUT);
-            late++;
-        } else if (slot->deadline < next) {
-            next = slot->deadline;
-        }
+        return nothing;
+    case DEVICE_OVERDUE:
+        return overdue(s, times, e);
+    case DEVICE_FAILED:
+        return fail(s, times, e->now, e->why);
+    case DEVICE_BLAMED:
+        return ++s->blamed >= ACCEL_MAX_BLAMES ? lose(s, "what it made of batches was wrong too often") : nothing;
+    case DEVICE_CLOSED:
+        return close_it(s);
     }
-    if (late > 0) {
-        char why[96];
-        snprintf(why, sizeof(why), "no answer within %lld ms to %u jobs", (long long)(a->config.timeout_ns / CLOCK_MS),
-                 late);
-        device_fail(a, d, why);
-        return d->health == ACCEL_WAITING ? d->until : NEVER;
-    }
-    return next;
-}
-
-static void try_again(struct accel *a, struct accel_device *d) {
-    struct error err = { 0 };
-    if (device_start(a, d, &err) != 0) {
-        device_fail(a, d, err.desc);
-    } else if (d->health == ACCEL_READY) {
-        device_note(a, d, "it is back");
-    }
-}
-
-int64_t device_timers(struct accel *a, struct accel_device *d, int64_t now) {
-    if (d->health == ACCEL_READY) {
-        return check_deadlines(a, d, now);
-    }
-    if (d->health == ACCEL_LOST) {
-        return NEVER;
-    }
-    if (d->until <= now) {
-        if (d->health == ACCEL_WAITING) {
-            try_again(a, d);
-        } else {
-            device_fail(a, d, "it did not start");
-        }
-        return now; /* look again: this was another state */
-    }
-    return d->until;
-}
-
-void accel_blame(struct accel *a, unsigned device) {
-    pthread_mutex_lock(&a->lock);
-    if (device < a->devices) {
-        struct accel_device *d = &a->device[device];
-        if (++d->counters.blamed >= ACCEL_MAX_BLAMES) {
-            device_lose(a, d, "what it made of batches was wrong too often");
-        }
-    }
-    pthread_mutex_unlock(&a->lock);
+    return nothing;
 }

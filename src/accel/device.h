@@ -1,112 +1,86 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a kind of device has to do, and what it is given.
+ * The health of a device, as a pure state machine: what happened goes in, what must be done comes out. It knows neither
+ * of units nor of jobs, threads or clocks; driver.c tells it what happens and does what it asks for, and nobody else.
  *
- * Each time a device is started or started again it gets a new *unit*, with output memory of its own. A unit that
- * failed is retired: it gets no more jobs, nothing that it says is heard, and its output memory stays mapped until
- * accel_close(), because a device that is out of control may go on writing to it. New jobs go to the new unit's memory.
+ *              ┌───── OVERDUE, FAILED, it fails every job: RETIRE, TELL ─────┐
+ *              ▼                                                             │
+ *   WAITING ──TICK: START──► STARTING ──STARTED or HEARD, ready: TELL──► READY
+ *      ▲                         │
+ *      └── TICK, FAILED: RETIRE ─┘
  *
- *   start ──► (reap: unit_ready) ──► submit … reap: unit_result … ──► retire ──► finish
- *
- * All operations but `finish` are called with the accel's lock held, so they must not block; start, reap and retire
- * from accel_open() or its thread, submit and retire from any thread.
+ * From any state to LOST: too many failures or blames (RETIRE, TELL), CLOSED (CANCEL). From there nowhere.
  */
 #ifndef GODWIT_ACCEL_DEVICE_H
 #define GODWIT_ACCEL_DEVICE_H
 
 #include "accel/accel.h"
-#include "accel/memory.h"
 
-/* Bounds of what a device may ask for. */
-#define ACCEL_MAX_INSTANCES 64
-#define ACCEL_MAX_DEPTH 1024
+/* A device that fails so often without a job done in between, or so often altogether, is lost. The second bound also
+ * bounds the memory in quarantine. */
+#define DEVICE_MAX_FAILURES 6
+#define DEVICE_MAX_RESETS 16
+/* A device that says so often in a row that it failed is reset. */
+#define DEVICE_MAX_FAILED_IN_A_ROW 4
+/* The wait before it is tried again is doubled up to this; ns. */
+#define DEVICE_MAX_WAIT INT64_C(10000000000)
 
-enum slot_state { SLOT_FREE, SLOT_IN_FLIGHT, SLOT_HELD };
+#define NEVER INT64_MAX
 
-/* A place for one result. */
-struct accel_slot {
-    struct accel_unit *unit;
-    unsigned index, instance;
-    enum slot_state state; /* HELD: the result is there, and not released yet */
-    uint32_t serial;       /* another one for each job, so that an answer that comes twice is seen */
-    struct accel_job *job; /* while IN_FLIGHT */
-    enum accel_work work;  /* of the job */
-    size_t offset;         /* of its memory in the unit's output memory */
-    size_t capacity;       /* of the job */
-    int64_t deadline;
+/* Set by device_step() only. All zeros but for `health`, WAITING: a device that was never started, and is due. */
+struct device_state {
+    enum accel_health health;
+    int64_t until;     /* STARTING: the start has failed then. WAITING: it is tried again then. */
+    unsigned failures; /* of the device, without a job done in between */
+    unsigned failing;  /* compressions with ACCEL_FAILED, one after the other */
+    unsigned resets;   /* how often it failed when it was READY */
+    unsigned blamed;
 };
 
-struct accel_unit {
-    struct accel *accel;
-    struct accel_device *device;
-    struct accel_unit *older; /* the one before it, retired */
-    bool ready, retired;
-    bool full;          /* it did not take the last job; until its next answer */
-    unsigned instances; /* wanted; after unit_ready(): granted */
-    unsigned depth;     /* jobs that an instance takes at a time */
-    unsigned slots;     /* all together, `instances` times the same number */
-    struct accel_slot *slot;
-    unsigned *in_flight; /* of each instance */
-    size_t slot_size;
-    struct accel_memory output;
-
-    /* The back end's: */
-    int fd; /* when it is readable, reap() has something to do; -1 without one */
-    void *state;
+struct device_times {
+    int64_t timeout_ns, retry_ns; /* as in accel_config, with the defaults filled in */
 };
 
-/* What a device says about a job. Nothing in it has been checked. */
-struct accel_result {
-    uint32_t slot, serial;
-    uint32_t status; /* ACCEL_OK, ACCEL_TOO_BIG or ACCEL_FAILED */
-    uint32_t codec;
-    uint64_t size;
+enum device_event_kind {
+    DEVICE_TICK,     /* time has passed, or something else may have changed it: `due` */
+    DEVICE_STARTED,  /* START was done: `ready` when that was all */
+    DEVICE_HEARD,    /* what the unit said was in order: `ready`. After the ANSWERED that it consisted of. */
+    DEVICE_TAKEN,    /* the unit took a job: `due` */
+    DEVICE_ANSWERED, /* a job: `status` and `work` */
+    DEVICE_OVERDUE,  /* jobs had no answer in time: `why` */
+    DEVICE_FAILED,   /* it could not be started, is gone, or said what it must not say: `why` */
+    DEVICE_BLAMED,   /* what it made of a batch was wrong */
+    DEVICE_CLOSED,   /* accel_close() */
+};
+#define DEVICE_EVENTS (DEVICE_CLOSED + 1)
+
+struct device_event {
+    enum device_event_kind kind;
+    int64_t now;
+    int64_t due; /* when the next of the jobs in flight is overdue; NEVER without one */
+    bool ready;
+    enum accel_status status;
+    enum accel_work work;
+    const char *why; /* one line */
 };
 
-struct accel_ops {
-    const char *kind; /* the word in front of ':' in accel-devices */
-    bool has_path;
-    /* Begins to start: sets fd and state. The unit is ready when it calls unit_ready(), from here or from reap(). -1:
-     * the unit is of no use, and neither retire() nor finish() will be called. */
-    int (*start)(struct accel_unit *unit, const char *path, struct error *err);
-    /* Whether such a job is one for this device; NULL: all are. */
-    bool (*takes)(const struct accel_unit *unit, const struct accel_job *job);
-    /* 1; 0 when it cannot take it just now; -1: the device is gone. */
-    int (*submit)(struct accel_unit *unit, const struct accel_slot *slot, struct error *err);
-    /* Reports everything that there is by unit_result(). -1: the device is gone, or said what it must not say. */
-    int (*reap)(struct accel_unit *unit, struct error *err);
-    /* Gives up: nothing of this unit may call unit_*() any more. Does not wait for the device. */
-    void (*retire)(struct accel_unit *unit);
-    /* After retire, at accel_close(): frees what is the back end's. May wait until `until` for the device to stop.
-     * False: it did not, and may read input and write output for ever: they must stay. */
-    bool (*finish)(struct accel_unit *unit, int64_t until);
+/* What is to be done, in this order. */
+enum {
+    DEVICE_EXPIRE = 1, /* the jobs that are overdue end with ACCEL_TIMEOUT */
+    DEVICE_RETIRE = 2, /* the unit is given up; its jobs end with ACCEL_RESET */
+    DEVICE_CANCEL = 4, /* its jobs end with ACCEL_CLOSED */
+    DEVICE_TELL = 8,   /* the health has changed, because of `why` */
+    DEVICE_START = 16, /* a new unit is started; STARTED or FAILED must be the next event */
 };
 
-extern const struct accel_ops accel_emulated;
-extern const struct accel_ops accel_qatzip; /* only where meson found QATzip */
+struct device_actions {
+    unsigned what;   /* of the above */
+    int64_t wake_at; /* a TICK is wanted by then. NEVER: for nothing that this event brought */
+    const char *why; /* with TELL: the event's, or a constant */
+};
 
-/* The device is ready and takes `depth` jobs on each of `instances`: makes the slots and their memory. `software`: see
- * accel_counters. -1: the numbers are out of bounds, or no memory. */
-int unit_ready(struct accel_unit *unit, unsigned instances, unsigned depth, bool software, struct error *err);
-/* An answer. -1: no working device would have given it, whatever the payload. */
-int unit_result(struct accel_unit *unit, const struct accel_result *result, struct error *err);
-/* The part of unit_result() that decides whether an answer can be. Changes nothing. */
-int unit_check_result(const struct accel_unit *unit, const struct accel_result *result, struct error *err);
-/* What such an answer means for its job. Of a decompression everything but the right size is a failure: a larger result
- * and a smaller one both mean that the payload is not what its sender said. */
-enum accel_status unit_status(const struct accel_slot *slot, const struct accel_result *result);
-
-/* Frees a unit after finish(). */
-void unit_free(struct accel_unit *unit);
-/* A fresh one that has not been started; NULL without memory. */
-struct accel_unit *unit_new(struct accel *a, struct accel_device *device, unsigned instances, size_t slot_size);
-
-/* Input memory as the devices see it. */
-const struct accel_memory *accel_input(const struct accel *a);
-size_t accel_max_job(const struct accel *a);
-bool accel_allows_software(const struct accel *a);
-static inline uint8_t *slot_output(const struct accel_slot *slot) {
-    return slot->unit->output.base + slot->offset;
-}
+/* An event that makes no sense in this state changes nothing. */
+struct device_actions device_step(struct device_state *s, const struct device_times *times,
+                                  const struct device_event *e);
 
 #endif

@@ -64,7 +64,7 @@ static int welcome(struct accel_unit *unit, const struct emulated_message *m, st
     if (unit_ready(unit, instances, m->depth, false, err) != 0) {
         return -1;
     }
-    const struct accel_memory *in = accel_input(unit->accel);
+    const struct accel_memory *in = &unit->ground->input;
     const int fds[2] = { in->fd, unit->output.fd };
     struct emulated_message attach = {
         .kind = EMULATED_ATTACH, .instance = (uint16_t)instances, .size = in->size, .out_size = unit->output.size
@@ -140,7 +140,7 @@ static int emulated_submit(struct accel_unit *unit, const struct accel_slot *slo
         .serial = slot->serial,
         .operation = slot->work == ACCEL_DECOMPRESS ? EMULATED_INFLATE : EMULATED_DEFLATE,
         .level = (uint16_t)job->level,
-        .offset = (uint64_t)(job->in - accel_input(unit->accel)->base),
+        .offset = (uint64_t)(job->in - unit->ground->input.base),
         .size = job->size,
         .out_offset = slot->offset,
         .out_size = slot->capacity,

@@ -2,7 +2,7 @@
 #ifndef GODWIT_ACCEL_EMULATED_H
 #define GODWIT_ACCEL_EMULATED_H
 
-#include "accel/device.h"
+#include "accel/unit.h"
 
 /* One packet from the device: makes WELCOME ready the unit, and hands COMPLETE on to unit_result(). -1: no device says
  * that. Here for the fuzzer. */

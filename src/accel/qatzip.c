@@ -289,7 +289,7 @@ static int qatzip_reap(struct accel_unit *unit, struct error *err) {
 
 static bool qatzip_takes(const struct accel_unit *unit, const struct accel_job *job) {
     const struct qz *q = unit->state;
-    return job->work == ACCEL_COMPRESS || q->software || job->capacity <= qz_inflate_most(accel_max_job(unit->accel));
+    return job->work == ACCEL_COMPRESS || q->software || job->capacity <= qz_inflate_most(unit->ground->max_job);
 }
 
 static int qatzip_submit(struct accel_unit *unit, const struct accel_slot *slot, struct error *err) {
@@ -306,9 +306,10 @@ static int qatzip_submit(struct accel_unit *unit, const struct accel_slot *slot,
                               .level = clamp_level(job->level),
                               .capacity = slot->capacity };
     /* All the room of the slot, not the capacity: when QATzip's software runs out of room it leaks its state. */
-    r->result = (QzResult_T){ .cb_tag = r, .src_len = (unsigned)job->size, .dest_len = (unsigned)unit->slot_size };
+    r->result =
+        (QzResult_T){ .cb_tag = r, .src_len = (unsigned)job->size, .dest_len = (unsigned)unit->ground->slot_size };
     if (r->work == ACCEL_DECOMPRESS) {
-        return qz_inflate_submit(q, r, accel_max_job(unit->accel), err);
+        return qz_inflate_submit(q, r, unit->ground->max_job, err);
     }
     qz_buffers_are(QZ_HW_BUFF_SZ);
     LOCK_GUARD(&q->lock);

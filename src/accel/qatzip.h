@@ -3,7 +3,7 @@
 #ifndef GODWIT_ACCEL_QATZIP_H
 #define GODWIT_ACCEL_QATZIP_H
 
-#include "accel/device.h"
+#include "accel/unit.h"
 
 #include <pthread.h>
 #include <qatzip.h>

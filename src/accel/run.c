@@ -25,7 +25,7 @@ static bool submit(struct accel *a, struct accel_job *job, int64_t timeout_ns) {
     int rc;
     while ((rc = accel_submit(a, job)) == 0) {
         /* Somebody else may have been quicker each time there was room: then it is the clock that ends this. */
-        if (!queue_wait_room(a, job, until) || clock_now() > until) {
+        if (!submit_wait_room(a, job, until) || clock_now() > until) {
             break;
         }
     }

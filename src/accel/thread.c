@@ -7,31 +7,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-void accel_wake(struct accel *a) {
-    uint64_t one = 1;
-    if (write(a->wake_fd, &one, sizeof(one)) < 0) {
-        /* The counter is full: then the thread has been woken already. */
-    }
-}
-
 static bool listens(const struct accel_device *d) {
-    return (d->health == ACCEL_READY || d->health == ACCEL_STARTING) && d->unit->fd >= 0;
-}
-
-static void hear(struct accel *a, struct accel_device *d) {
-    struct error err = { 0 };
-    if (d->ops->reap(d->unit, &err) != 0) {
-        device_fail(a, d, err.desc);
-        return;
-    }
-    if (d->health == ACCEL_STARTING && d->unit->ready) {
-        d->health = ACCEL_READY;
-        device_note(a, d, "it is back");
-    }
-    /* Answers came, but none of them is of any use: a reset may help. */
-    if (d->health == ACCEL_READY && d->failing >= MAX_FAILED_IN_A_ROW) {
-        device_fail(a, d, "it fails every job");
-    }
+    return (d->state.health == ACCEL_READY || d->state.health == ACCEL_STARTING) && d->unit->fd >= 0;
 }
 
 /* With the lock held. */
@@ -39,7 +16,7 @@ static void run_timers(struct accel *a) {
     int64_t now = clock_now();
     a->armed = NEVER;
     for (unsigned i = 0; i < a->devices; i++) {
-        int64_t next = device_timers(a, &a->device[i], now);
+        int64_t next = driver_tick(a, &a->device[i], now);
         if (next < a->armed) {
             a->armed = next;
         }
@@ -123,7 +100,7 @@ void *accel_thread(void *opaque) {
         for (unsigned i = 0; i < a->devices; i++) {
             struct accel_device *d = &a->device[i];
             if (fds[i + 1].revents != 0 && listens(d) && d->unit->fd == fds[i + 1].fd) {
-                hear(a, d);
+                driver_hear(a, d);
             }
         }
     }

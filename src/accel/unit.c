@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One incarnation of a device: its slots, and what it may say about them. */
-#include "accel/internal.h"
+#include "accel/unit.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 
-struct accel_unit *unit_new(struct accel *a, struct accel_device *device, unsigned instances, size_t slot_size) {
+struct accel_unit *unit_new(const struct accel_ground *ground) {
     struct accel_unit *u = calloc(1, sizeof(*u));
     if (u != NULL) {
-        u->accel = a;
-        u->device = device;
-        u->instances = instances;
-        u->slot_size = slot_size;
+        u->ground = ground;
+        u->instances = ground->instances;
+        u->answered_tail = &u->answered;
         u->fd = -1;
         u->output.fd = -1;
     }
@@ -29,7 +28,7 @@ int unit_ready(struct accel_unit *unit, unsigned instances, unsigned depth, bool
     if (unit->ready || instances == 0 || instances > unit->instances || depth == 0 || depth > ACCEL_MAX_DEPTH) {
         return error_set(err, ERROR_SYSTEM, "it offers %u queues of %u jobs", instances, depth);
     }
-    if (software && !accel_allows_software(unit->accel)) {
+    if (software && !unit->ground->allow_software) {
         return error_set(err, ERROR_REFUSED,
                          "its library found no hardware on this host, and in software it is slower "
                          "than godwit's own codecs; leave it out of accel-devices");
@@ -41,7 +40,8 @@ int unit_ready(struct accel_unit *unit, unsigned instances, unsigned depth, bool
     if (unit->slot == NULL || unit->in_flight == NULL) {
         return error_set(err, ERROR_SYSTEM, "no memory for its queues");
     }
-    if (memory_create(&unit->output, slots * unit->slot_size, ACCEL_DEVICE_WRITES, err) != 0) {
+    size_t size = unit->ground->slot_size;
+    if (memory_create(&unit->output, slots * size, ACCEL_DEVICE_WRITES, err) != 0) {
         return -1;
     }
     unit->instances = instances;
@@ -49,13 +49,10 @@ int unit_ready(struct accel_unit *unit, unsigned instances, unsigned depth, bool
     unit->slots = slots;
     for (unsigned i = 0; i < slots; i++) {
         unit->slot[i] =
-            (struct accel_slot){ .unit = unit, .index = i, .instance = i / (depth * 2), .offset = i * unit->slot_size };
+            (struct accel_slot){ .unit = unit, .index = i, .instance = i / (depth * 2), .offset = i * size };
     }
+    unit->software = software;
     unit->ready = true;
-    if (unit->device != NULL) {
-        unit->device->counters.software = software;
-        unit->device->counters.instances = instances;
-    }
     return 0;
 }
 
@@ -96,12 +93,43 @@ int unit_result(struct accel_unit *unit, const struct accel_result *r, struct er
         return -1;
     }
     struct accel_slot *slot = &unit->slot[r->slot];
-    enum accel_status status = unit_status(slot, r);
-    if (status == ACCEL_OK) {
+    slot->status = unit_status(slot, r);
+    if (slot->status == ACCEL_OK) {
         slot->job->out = slot_output(slot);
         slot->job->out_size = (size_t)r->size;
         slot->job->codec = (enum codec_id)r->codec;
     }
-    queue_end(unit->accel, slot, status);
+    slot->state = SLOT_ANSWERED;
+    slot->next = NULL;
+    *unit->answered_tail = slot;
+    unit->answered_tail = &slot->next;
     return 0;
+}
+
+struct accel_slot *unit_take_answered(struct accel_unit *unit) {
+    struct accel_slot *slot = unit->answered;
+    if (slot != NULL) {
+        unit->answered = slot->next;
+        if (unit->answered == NULL) {
+            unit->answered_tail = &unit->answered;
+        }
+    }
+    return slot;
+}
+
+unsigned unit_overdue(const struct accel_unit *unit, int64_t now, int64_t *due) {
+    unsigned late = 0;
+    *due = INT64_MAX;
+    for (unsigned i = 0; i < unit->slots; i++) {
+        const struct accel_slot *slot = &unit->slot[i];
+        if (slot->state != SLOT_IN_FLIGHT) {
+            continue;
+        }
+        if (slot->deadline <= now) {
+            late++;
+        } else if (slot->deadline < *due) {
+            *due = slot->deadline;
+        }
+    }
+    return late;
 }

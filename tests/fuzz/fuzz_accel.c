@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a device says about a job: packets against a unit in a state that the first bytes choose. */
-#include "accel/device.h"
 #include "accel/emulated.h"
 #include "accel/emulated_protocol.h"
+#include "accel/unit.h"
 #include "fuzz.h"
 
 #define SLOTS 6
@@ -31,6 +31,12 @@ static void check(const struct accel_unit *u, const uint8_t *packet, size_t size
     }
 }
 
+static enum slot_state state_of(uint32_t bits) {
+    static const enum slot_state states[] = { SLOT_FREE, SLOT_IN_FLIGHT, SLOT_HELD };
+    enum slot_state state = states[bits % 3];
+    return state == SLOT_HELD && bits / 24 % 2 == 1 ? SLOT_ANSWERED : state;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct input in = { data, size };
     struct accel_slot slot[SLOTS];
@@ -39,7 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         uint32_t bits = take(&in, 1);
         slot[i] = (struct accel_slot){ .unit = &u,
                                        .index = i,
-                                       .state = bits % 3,
+                                       .state = state_of(bits),
                                        .serial = bits / 3 % 4,
                                        .work = bits / 12 % 2,
                                        .capacity = 1 + bits * 16 };
