@@ -28,22 +28,6 @@
 #define DEPTH_HARDWARE 16
 #define DEPTH_SOFTWARE 4
 
-static void tell(struct qz *q) {
-    eventfd_write(q->fd, 1);
-}
-
-void qz_finish(struct qz_request *r, int status) {
-    struct qz *q = r->qz;
-    LOCK_GUARD(&q->lock);
-    r->result.status = status;
-    if (r->work == ACCEL_COMPRESS) {
-        q->session[r->instance].busy--;
-    }
-    qz_push(&q->done_tail, r);
-    pthread_cond_broadcast(&q->changed);
-    tell(q);
-}
-
 /* QATzip's callback, on a thread of its own. */
 static int answered(QzResult_T *result) {
     qz_finish(result->cb_tag, result->status);
@@ -164,7 +148,7 @@ static void *feed(void *opaque) {
     if (rc != 0) {
         error_set(&q->error, ERROR_SYSTEM, "QATzip cannot set up a session (%d)", rc);
     }
-    tell(q);
+    qz_tell(q);
     for (struct qz_request *r; (r = next_request(q)) != NULL;) {
         pthread_mutex_unlock(&q->lock);
         give(q, r);
@@ -181,46 +165,6 @@ static void *feed(void *opaque) {
     pthread_cond_broadcast(&q->changed);
     pthread_mutex_unlock(&q->lock);
     return NULL;
-}
-
-static void qz_free(struct qz *q) {
-    if (q->fd >= 0) {
-        close(q->fd);
-    }
-    pthread_cond_destroy(&q->changed);
-    pthread_mutex_destroy(&q->lock);
-    free(q->session);
-    free(q->inflater);
-    free(q->request);
-    free(q);
-}
-
-static struct qz *qz_new(unsigned instances) {
-    struct qz *q = calloc(1, sizeof(*q));
-    if (q == NULL) {
-        return NULL;
-    }
-    pthread_mutex_init(&q->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&q->changed, &attr);
-    pthread_condattr_destroy(&attr);
-    q->queue_tail = &q->queue;
-    q->inflate_tail = &q->inflate;
-    q->done_tail = &q->done;
-    q->instances = instances;
-    q->session = calloc(instances, sizeof(*q->session));
-    q->inflater = calloc(instances, sizeof(*q->inflater));
-    q->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (q->session == NULL || q->inflater == NULL || q->fd < 0) {
-        qz_free(q);
-        return NULL;
-    }
-    for (unsigned i = 0; i < instances; i++) {
-        q->inflater[i] = (struct qz_inflater){ .qz = q, .instance = i };
-    }
-    return q;
 }
 
 static int qatzip_start(struct accel_unit *unit, const char *path, struct error *err) {

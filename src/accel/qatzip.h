@@ -73,11 +73,21 @@ static inline bool qz_is_set_up(int rc) {
     return rc >= QZ_OK && rc != QZ_NONE;
 }
 
+/* qatzip_state.c */
+/* NULL without memory or a descriptor. */
+struct qz *qz_new(unsigned instances);
+/* After all threads have ended. */
+void qz_free(struct qz *q);
+/* Its descriptor becomes readable. */
+void qz_tell(struct qz *q);
 /* The request is answered. Takes the lock. */
 void qz_finish(struct qz_request *r, int status);
-
 /* The size of the device's buffers in this process: what the first who asks says (see qatzip_inflate.c). */
 unsigned qz_buffers_are(unsigned size);
+/* The same, or 0: nobody has asked yet. */
+unsigned qz_buffers(void);
+
+/* qatzip_inflate.c */
 /* The largest result that hardware can decompress to, where jobs are up to `max_job`. */
 size_t qz_inflate_most(size_t max_job);
 /* As accel_ops.submit; takes the lock. */

@@ -22,15 +22,6 @@
 #include "base/cleanup.h"
 
 #include <errno.h>
-#include <stdatomic.h>
-
-/* The one thing of ours that belongs to the process: because what it describes does. 0: nobody was there yet. */
-static _Atomic unsigned buffers;
-
-unsigned qz_buffers_are(unsigned size) {
-    unsigned nobody = 0;
-    return atomic_compare_exchange_strong(&buffers, &nobody, size) ? size : nobody;
-}
 
 /* A power of two, as QATzip wants it. */
 static unsigned wanted(size_t max_job) {
@@ -42,7 +33,7 @@ static unsigned wanted(size_t max_job) {
 }
 
 size_t qz_inflate_most(size_t max_job) {
-    unsigned size = atomic_load(&buffers);
+    unsigned size = qz_buffers();
     return size != 0 ? size : wanted(max_job);
 }
 
