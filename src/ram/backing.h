@@ -3,8 +3,8 @@
  * Where the pages of a block come from, and where they go.
  *
  * Everything above (passes, gathering, digests, the cache, codecs, placing) asks through this table and knows no file,
- * no mapping and no process. Two kinds of files are here (backing_open_file()); memory of another process would be a
- * third, with process_vm_readv() and process_vm_writev() for read and place, and nothing to do for watch.
+ * no mapping and no process. There are two kinds of files (backing_open_file()), and memory of another process
+ * (backing_open_memory()).
  *
  * What is asked for lies inside the backing: the caller has checked it. Offsets and sizes are bytes, multiples of
  * RAM_PAGE_SIZE. read, place and zero are called by many threads at the same time, never for the same page; all others
@@ -54,6 +54,7 @@ struct backing {
     const char *id;     /* of the block, for texts; not owned */
     uint64_t size;      /* bytes, a multiple of page_size */
     uint64_t page_size; /* of the host: RAM_PAGE_SIZE, or that of hugetlbfs */
+    bool compared;      /* no tracker reports what is written there: who wants to know compares (ram/compare.h) */
 };
 
 struct backing_file {
@@ -66,6 +67,18 @@ struct backing_file {
 
 /* A file of small pages (tmpfs, any disk file system), or of hugetlbfs. The caller closes it. NULL on error. */
 struct backing *backing_open_file(const struct backing_file *file, struct error *err);
+
+struct backing_memory {
+    const char *id;   /* must live as long as the backing */
+    uint64_t size;    /* bytes */
+    uint64_t address; /* in the process, of the first byte */
+    int fd;           /* /proc/PID/mem, for reading, or for both; not owned, stays open until backing_close() */
+};
+
+/* Memory of another process: what it has mapped there for itself, private and writable (whoever opens it has seen to
+ * that). The descriptor stands for the memory and not for the process id: when the process has ended reading and
+ * placing fail, whoever has its id by then. The caller closes it. NULL on error. */
+struct backing *backing_open_memory(const struct backing_memory *memory, struct error *err);
 /* NULL is allowed. */
 void backing_close(struct backing *b);
 

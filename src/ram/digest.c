@@ -62,19 +62,26 @@ struct page_digest digest_batch(const struct digest_key *key, const struct page_
     return digest(key, pages, count * sizeof(pages[0]));
 }
 
+static int open_table(struct ram_block *b, uint64_t pages, struct error *err) {
+    void *table = mmap(NULL, pages * sizeof(struct page_digest), PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (table == MAP_FAILED) {
+        return error_errno(err, ERROR_SYSTEM, "no room for the digests of %s", b->id);
+    }
+    b->digests = table;
+    b->digested = pages;
+    return 0;
+}
+
 int ram_digests_open(struct ram *ram, uint64_t bytes, struct error *err) {
     uint64_t left = bytes / sizeof(struct page_digest);
-    for (size_t i = 0; i < ram->count && left > 0; i++) {
+    for (size_t i = 0; i < ram->count; i++) {
         struct ram_block *b = &ram->blocks[i];
-        uint64_t pages = b->pages < left ? b->pages : left;
-        void *table = mmap(NULL, pages * sizeof(struct page_digest), PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (table == MAP_FAILED) {
-            return error_errno(err, ERROR_SYSTEM, "no room for the digests of %s", b->id);
+        uint64_t pages = b->compared || b->pages < left ? b->pages : left;
+        if (pages > 0 && open_table(b, pages, err) < 0) {
+            return -1;
         }
-        b->digests = table;
-        b->digested = pages;
-        left -= pages;
+        left -= b->compared ? 0 : pages;
     }
     return 0;
 }

@@ -42,7 +42,9 @@ static enum fate sort_page(const struct gather *g, struct batch *b, struct ram_b
     }
     ram_set_digest(block, page, digest);
     if (bits_test(block->sent, page)) {
-        if (g->cache != NULL && add_change(g, b, page, bytes, digest)) {
+        /* A change needs what was sent before to be there still: where the destination's VMM writes too, pages go
+         * whole. */
+        if (g->cache != NULL && !block->compared && add_change(g, b, page, bytes, digest)) {
             return ELSEWHERE;
         }
     } else {
