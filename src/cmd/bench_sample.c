@@ -125,7 +125,7 @@ static struct source *open_guest(const char *qmp_path, size_t *count, struct err
     }
     if (vmm_inspect(vmm, VMM_SOURCE, err) == 0) {
         sources = calloc(vmm->ram_count + 1, sizeof(*sources));
-        for (size_t i = 0; sources != NULL && i < vmm->ram_count; i++) {
+        for (size_t i = 0; sources != NULL && i < vmm->ram_count && vmm->ram[i].kind == VMM_RAM_FILE; i++) {
             int fd = fcntl(vmm->ram[i].fd, F_DUPFD_CLOEXEC, 0);
             if (fd < 0) {
                 error_errno(err, ERROR_SYSTEM, "cannot open the RAM back end %s", vmm->ram[i].id);

@@ -91,7 +91,7 @@ static uint64_t memory_used(const struct vmm *vmm) {
     uint64_t used = 0;
     for (size_t i = 0; i < vmm->ram_count; i++) {
         struct stat st;
-        used += fstat(vmm->ram[i].fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+        used += vmm->ram[i].kind == VMM_RAM_FILE && fstat(vmm->ram[i].fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
     }
     return used;
 }

@@ -21,7 +21,7 @@ static uint64_t memory_to_come(const struct vmm *vmm, uint64_t used) {
     uint64_t size = 0, held = 0;
     for (size_t i = 0; i < vmm->ram_count; i++) {
         struct stat st;
-        if (!vmm->ram[i].hugetlb && fstat(vmm->ram[i].fd, &st) == 0) {
+        if (vmm->ram[i].kind == VMM_RAM_FILE && !vmm->ram[i].hugetlb && fstat(vmm->ram[i].fd, &st) == 0) {
             size += vmm->ram[i].size;
             held += (uint64_t)st.st_blocks * 512;
         }

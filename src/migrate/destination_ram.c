@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "view/memory.h"
 
 #include <unistd.h>
 
@@ -41,11 +42,7 @@ static int open_blocks(struct destination_ram *r, const struct vmm *vmm, struct 
         return -1;
     }
     for (size_t i = 0; i < vmm->ram_count; i++) {
-        const struct vmm_ram *b = &vmm->ram[i];
-        struct backing_file file = {
-            .id = b->id, .size = b->size, .page_size = b->page_size, .fd = b->fd, .write = true
-        };
-        if (ram_open_destination(&r->ram, i, backing_open_file(&file, err), err) < 0 ||
+        if (ram_open_destination(&r->ram, i, memory_open(&vmm->ram[i], true, err), err) < 0 ||
             ram_make_empty(&r->ram.blocks[i], err) < 0) {
             return -1;
         }

@@ -25,6 +25,11 @@ int destination_inspect(struct destination *d, json_t *args, json_t *reply, stru
     if (vmm_match(d->vmm, guest, err) < 0) {
         return -1;
     }
+    json_t *own = d->vmm->ops->agree(d->vmm, guest, err);
+    if (own == NULL) {
+        return -1;
+    }
+    json_object_set_new(reply, "own-ram", own);
     link_set_timeout(d->caller.link, d->params.value[PARAM_LINK_TIMEOUT] * CLOCK_S);
     if (takeover_move(&d->takeover, TAKEOVER_RECEIVING, err) < 0) {
         return -1;

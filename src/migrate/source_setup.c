@@ -131,7 +131,7 @@ int source_inspect(struct source *s, struct error *err) {
     if (source_request(s, args, err) < 0 || source_await(s, REPLY_TIMEOUT, &reply, err) < 0) {
         return -1;
     }
-    int rc = adopt_params(s, reply, err);
+    int rc = adopt_params(s, reply, err) < 0 ? -1 : s->vmm->ops->adopt(s->vmm, json_object_get(reply, "own-ram"), err);
     json_decref(reply);
     return rc;
 }

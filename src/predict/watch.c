@@ -50,6 +50,7 @@ struct watching {
     uint64_t total;  /* pages of the guest */
     uint64_t *pages; /* the sample: numbers in the whole guest, ascending; w->trace.pages of them */
     struct view view;
+    struct digest_key key;
     uint64_t *before; /* of each block: pages of the blocks before it */
     uint64_t *ever;   /* bitmap: written since the copies were made */
     uint64_t dirty_pages;
@@ -84,7 +85,8 @@ static int draw_sample(struct watching *s, struct error *err) {
 }
 
 static int open_ram(struct watching *s, struct error *err) {
-    if (view_open(&s->view, s->config->vmm, &s->ram, err) < 0) {
+    if (view_open(&s->view, s->config->vmm, &s->ram, err) < 0 || digest_key_make(&s->key, err) < 0 ||
+        ram_digests_open(&s->ram, 0, err) < 0) {
         return -1;
     }
     s->before = calloc(s->ram.count, sizeof(*s->before));
@@ -123,10 +125,14 @@ static void mark_written(void *opaque, uint16_t block, uint64_t first, uint64_t 
     }
 }
 
+static int look(struct watching *s, view_found_fn *found, void *opaque, struct error *err) {
+    return view_scan(&s->view, found, opaque, err) < 0 ? -1 : view_compare(&s->view, &s->key, true, found, opaque, err);
+}
+
 /* NOLINTNEXTLINE(readability-non-const-parameter): mark_written() writes what it points to */
 static int scan(struct watching *s, uint64_t *written, struct error *err) {
     struct found found = { s, written };
-    if (view_scan(&s->view, mark_written, &found, err) < 0) {
+    if (look(s, mark_written, &found, err) < 0) {
         return -1;
     }
     forecast_note_least(&s->w->scan, s->view.scan_time);
@@ -136,7 +142,7 @@ static int scan(struct watching *s, uint64_t *written, struct error *err) {
 static int attach(struct watching *s, struct error *err) {
     int64_t begin = clock_now();
     enum tracker_kind kind = (enum tracker_kind)s->config->params->value[PARAM_TRACKER];
-    int rc = view_track(&s->view, kind, NULL, err) < 0 ? -1 : view_scan(&s->view, NULL, NULL, err);
+    int rc = view_track(&s->view, kind, NULL, err) < 0 ? -1 : look(s, NULL, NULL, err);
     s->w->attach = clock_now() - begin;
     return rc;
 }
@@ -221,7 +227,7 @@ static void tell(const struct watching *s, int64_t begun) {
 }
 
 static int watch(struct watching *s, struct error *err) {
-    if (view_scan(&s->view, NULL, NULL, err) < 0) { /* what was written while pages were copied is of no trace */
+    if (look(s, NULL, NULL, err) < 0) { /* what was written while pages were copied is of no trace */
         return -1;
     }
     int64_t begun = clock_now(), end = begun + s->config->time, last = s->view.scanned_at;
@@ -308,7 +314,7 @@ static int sort_sample(struct watching *s, struct error *err) {
 }
 
 /* Reads as a migration does. Returns how many pages that are not zero came to lie at `to`. */
-static int gather(struct watching *s, uint32_t i, uint8_t *to, const struct digest_key *key, struct error *err) {
+static int gather(struct watching *s, uint32_t i, uint8_t *to, struct error *err) {
     uint64_t first = s->pages[i];
     const struct ram_block *b = block_of(s, &first);
     uint64_t n = b->pages - first < READ_PAGES ? b->pages - first : READ_PAGES;
@@ -321,7 +327,7 @@ static int gather(struct watching *s, uint32_t i, uint8_t *to, const struct dige
         if (is_zero(from, RAM_PAGE_SIZE)) {
             continue;
         }
-        struct page_digest digest = digest_page(key, from);
+        struct page_digest digest = digest_page(&s->key, from);
         uint8_t *place = to + (size_t)kept * RAM_PAGE_SIZE;
         if (place != from) {
             memcpy(place, from, RAM_PAGE_SIZE);
@@ -333,10 +339,9 @@ static int gather(struct watching *s, uint32_t i, uint8_t *to, const struct dige
 
 /* Places that lie far from each other, in an order in which the first few are so too. */
 static int try_memory(struct watching *s, struct error *err) {
-    struct digest_key key;
     uint32_t n = s->w->trace.pages, data = n - (uint32_t)(s->w->holes + s->w->zeros);
     uint8_t *bytes = malloc((size_t)(READ_PLACES + 1) * READ_PAGES * RAM_PAGE_SIZE);
-    int rc = bytes != NULL ? digest_key_make(&key, err) : error_set(err, ERROR_SYSTEM, "no memory for a sample");
+    int rc = bytes != NULL ? 0 : error_set(err, ERROR_SYSTEM, "no memory for a sample");
     size_t kept = 0;
     uint64_t read = 0;
     int64_t cpu = clock_thread_cpu();
@@ -345,7 +350,7 @@ static int try_memory(struct watching *s, struct error *err) {
         if (s->w->kinds[i] != SIM_DATA) {
             continue;
         }
-        int more = gather(s, i, bytes + kept * RAM_PAGE_SIZE, &key, err);
+        int more = gather(s, i, bytes + kept * RAM_PAGE_SIZE, err);
         rc = more < 0 ? -1 : 0;
         kept += more > 0 ? (size_t)more : 0;
         read += READ_PAGES;

@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "view/memory.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,9 +19,7 @@ int view_open(struct view *v, const struct vmm *vmm, struct ram *ram, struct err
         return -1;
     }
     for (size_t i = 0; i < vmm->ram_count; i++) {
-        const struct vmm_ram *r = &vmm->ram[i];
-        struct backing_file file = { .id = r->id, .size = r->size, .page_size = r->page_size, .fd = r->fd };
-        if (ram_open_source(ram, i, backing_open_file(&file, err), err) < 0) {
+        if (ram_open_source(ram, i, memory_open(&vmm->ram[i], false, err), err) < 0) {
             return -1;
         }
     }
@@ -38,7 +37,7 @@ int view_track(struct view *v, enum tracker_kind kind, const struct remote_witne
     }
     for (size_t i = 0; i < v->vmm->ram_count; i++) {
         const struct vmm_ram *r = &v->vmm->ram[i];
-        for (size_t k = 0; k < r->range_count; k++) {
+        for (size_t k = 0; r->kind == VMM_RAM_FILE && k < r->range_count; k++) {
             if (tracker_add(v->tracker, r->ranges[k].start, r->ranges[k].end, r->page_size, err) < 0) {
                 return error_prefix(err, "RAM %s: ", r->id);
             }
@@ -79,7 +78,7 @@ int view_scan(struct view *v, view_found_fn *found, void *opaque, struct error *
     }
     for (uint16_t i = 0; i < v->ram->count; i++) {
         const struct vmm_ram *r = &v->vmm->ram[i];
-        for (size_t k = 0; k < r->range_count; k++) {
+        for (size_t k = 0; r->kind == VMM_RAM_FILE && k < r->range_count; k++) {
             struct scanned s = { found, opaque, i, v->ram->blocks[i].pages, &r->ranges[k] };
             if (tracker_scan(v->tracker, s.range->start, s.range->end, report, &s, err) < 0) {
                 return -1;
@@ -89,6 +88,15 @@ int view_scan(struct view *v, view_found_fn *found, void *opaque, struct error *
     v->scanned_at = begin;
     v->scan_time = clock_now() - begin;
     return 0;
+}
+
+/* All of it is read, whoever wrote, so there is nothing to protect and nothing to miss (ram/compare.h). */
+int view_compare(struct view *v, const struct digest_key *key, bool seen, view_found_fn *found, void *opaque,
+                 struct error *err) {
+    int64_t begin = clock_now();
+    int rc = ram_compare(v->ram, key, seen, found, opaque, err);
+    v->scan_time += clock_now() - begin;
+    return rc;
 }
 
 /* ---- memory that is not there ---- */

@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "ram/block.h"
+#include "ram/compare.h"
 #include "ram/removal.h"
 #include "track/tracker.h"
 #include "vmm/vmm.h"
@@ -29,7 +30,7 @@ struct view {
     struct tracker *tracker; /* NULL: nothing is tracked */
     struct removal removal;
     int64_t scanned_at; /* clock_now() when the last scan began; 0: none yet */
-    int64_t scan_time;  /* ns that it took */
+    int64_t scan_time;  /* ns that it took, with the comparing behind it */
 };
 
 /* Not open: view_close() may be called. */
@@ -45,8 +46,8 @@ int view_open(struct view *v, const struct vmm *vmm, struct ram *ram, struct err
 /* From now on view_mark_removed() knows what was given back. */
 int view_watch_removals(struct view *v, struct error *err);
 
-/* Attaches to the VMM's process and tracks all of its RAM. `witness`: tracker_open(). On error view_stop_tracking() or
- * view_close() undo what was done. */
+/* Attaches to the VMM's process and tracks all RAM of it that is in files. `witness`: tracker_open(). On error
+ * view_stop_tracking() or view_close() undo what was done. */
 int view_track(struct view *v, enum tracker_kind kind, const struct remote_witness *witness, struct error *err);
 /* Detaches: the VMM's process pays for nothing any more. May be called twice; memory stays readable. */
 void view_stop_tracking(struct view *v);
@@ -59,6 +60,11 @@ typedef void view_found_fn(void *opaque, uint16_t block, uint64_t first, uint64_
  * write is reported by this scan or by the next, but for those that tracker.h names. After an error what was written is
  * not known any more. `found` NULL: nobody asks, it only begins anew. */
 int view_scan(struct view *v, view_found_fn *found, void *opaque, struct error *err);
+
+/* Behind a scan, for memory of the VMM's own, which no tracker watches: reports the pages that are not what was last
+ * sent of them (ram/compare.h). Between passes only. `seen`: nobody sends, so what is found counts as sent. */
+int view_compare(struct view *v, const struct digest_key *key, bool seen, view_found_fn *found, void *opaque,
+                 struct error *err);
 
 /* Clears the dirty bits of memory that was never written: holes. */
 int view_skip_holes(struct view *v, struct error *err);

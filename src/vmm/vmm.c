@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/vmm.h"
 
+#include <string.h>
+
 int vmm_inspect(struct vmm *vmm, enum vmm_side side, struct error *err) {
     struct findings found CLEANUP_FINDINGS = FINDINGS_INIT;
     return vmm->ops->inspect(vmm, side, &found, err) < 0 ? -1 : findings_conclude(&found, err);
@@ -9,4 +11,14 @@ int vmm_inspect(struct vmm *vmm, enum vmm_side side, struct error *err) {
 int vmm_match(struct vmm *vmm, json_t *source, struct error *err) {
     struct findings found CLEANUP_FINDINGS = FINDINGS_INIT;
     return vmm->ops->match(vmm, source, &found, err) < 0 ? -1 : findings_conclude(&found, err);
+}
+
+bool vmm_carries(void *opaque, const char *id) {
+    const struct vmm *vmm = opaque;
+    for (size_t i = 0; i < vmm->ram_count; i++) {
+        if (vmm->ram[i].kind == VMM_RAM_OWN && strcmp(vmm->ram[i].id, id) == 0) {
+            return true;
+        }
+    }
+    return false;
 }

@@ -21,16 +21,23 @@
 
 enum vmm_side { VMM_SOURCE, VMM_DESTINATION };
 
-/* One back end of guest RAM: a file that the VMM has mapped shared. */
+enum vmm_ram_kind {
+    VMM_RAM_FILE, /* a back end of guest RAM: a file that the VMM has mapped shared */
+    VMM_RAM_OWN,  /* memory of the VMM's process: video RAM, option ROMs, flash, tables */
+};
+
+/* One block of guest RAM. */
 struct vmm_ram {
-    char id[128];       /* the VMM's name of it; the same at both ends */
+    char id[128]; /* the VMM's name of it; the same at both ends */
+    enum vmm_ram_kind kind;
     uint64_t size;      /* bytes */
     uint64_t page_size; /* 4096 or the hugetlb size */
-    int fd;             /* the file, opened for reading (source) or both (destination); owned by the guest object */
+    int fd; /* the file, or /proc/PID/mem; opened for reading (source) or both (destination); owned by the guest object
+             */
     dev_t device;
     ino_t inode;
     bool hugetlb;
-    struct vmm_ram_range {   /* where the process has it mapped */
+    struct vmm_ram_range {   /* where the process has it mapped; VMM_RAM_OWN: one, of `size` bytes */
         uint64_t start, end; /* addresses in the process */
         uint64_t offset;     /* bytes into the file at start */
     } * ranges;
@@ -76,6 +83,15 @@ struct vmm_ops {
     /* Compares the destination's own description with the source's: all that differs, by name. Destination side, after
      * inspect(). -1: they could not be compared, as for a description that makes no sense. */
     int (*match)(struct vmm *vmm, json_t *source, struct findings *found, struct error *err);
+
+    /* Blocks of VMM_RAM_OWN come with the device state, and then while the guest stands still: unless both sides have
+     * them, and they go as the rest of RAM does. inspect() adds those that can be reached to vmm->ram, behind the
+     * files. Now the sides agree on which of them; all others leave vmm->ram and stay with the device state.
+     * agree(): destination, once the source fits: looks at its own anew and keeps those that the source's description
+     * has in the same size. Returns their ids for the source, a new reference. adopt(): source: keeps those that the
+     * destination has named (NULL: none). */
+    json_t *(*agree)(struct vmm *vmm, const json_t *source, struct error *err);
+    int (*adopt)(struct vmm *vmm, const json_t *ids, struct error *err);
 
     /* Source, between the last pass and the stop, while the guest runs: whether anything has come that inspect() would
      * refuse, or has changed of what describe() told. Takes its time: it looks at every process of the host. */
@@ -135,6 +151,9 @@ struct vmm {
     struct vmm_ram *ram;
     size_t ram_count;
 };
+
+/* Whether a block of that name is one of the VMM's own memory that goes as RAM does. `opaque`: the struct vmm. */
+bool vmm_carries(void *opaque, const char *id);
 
 /* For who wants to go on: the op, and -1 also for what it refuses; what it remarks is a warning. */
 int vmm_inspect(struct vmm *vmm, enum vmm_side side, struct error *err);

@@ -4,7 +4,7 @@
  * source and wrong at the destination, which was started to match what was there then.
  *
  *   before the stop   everything, also what takes its time: nothing has begun at the destination, and it stays of use
- *   in the pause      what four questions to QEMU and its own /proc tell, while the last pages are sent
+ *   in the pause      what five questions to QEMU and its own /proc tell, while the last pages are sent
  *
  * What comes between the two and needs the long look (another process that maps the RAM) comes with a device, and that
  * the short one sees.
@@ -60,7 +60,8 @@ int qemu_still_movable(struct vmm *vmm, struct error *err) {
     struct findings found CLEANUP_FINDINGS = FINDINGS_INIT;
     if (check_all(q, &found, err) < 0 || qemu_find_blockers(q, &found, err) < 0 || qemu_find_jobs(q, &found, err) < 0 ||
         findings_take(&found, qemu_check_blocked_reasons(q, err), err) < 0 ||
-        findings_take(&found, qemu_check_ram(q, true, err), err) < 0) {
+        findings_take(&found, qemu_check_ram(q, true, err), err) < 0 ||
+        findings_take(&found, qemu_check_own(q, err), err) < 0) {
         return -1;
     }
     json_array_clear(found.remarks); /* said already */
@@ -70,7 +71,8 @@ int qemu_still_movable(struct vmm *vmm, struct error *err) {
 int qemu_unchanged(struct vmm *vmm, struct error *err) {
     struct qemu *q = qemu_of(vmm);
     struct findings found CLEANUP_FINDINGS = FINDINGS_INIT;
-    if (findings_take(&found, qemu_check_ram(q, false, err), err) < 0 || check_all(q, &found, err) < 0) {
+    if (findings_take(&found, qemu_check_ram(q, false, err), err) < 0 ||
+        findings_take(&found, qemu_check_own(q, err), err) < 0 || check_all(q, &found, err) < 0) {
         return -1;
     }
     return findings_conclude(&found, err);

@@ -87,8 +87,10 @@ static json_t *describe_ram(const struct vmm *vmm) {
     json_t *list = json_array();
     for (size_t i = 0; i < vmm->ram_count; i++) {
         const struct vmm_ram *r = &vmm->ram[i];
-        json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "id", r->id, "size", (json_int_t)r->size, "page-size",
-                                              (json_int_t)r->page_size));
+        if (r->kind == VMM_RAM_FILE) {
+            json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "id", r->id, "size", (json_int_t)r->size,
+                                                  "page-size", (json_int_t)r->page_size));
+        }
     }
     return list;
 }
@@ -160,10 +162,10 @@ json_t *qemu_describe(struct vmm *vmm, struct error *err) {
     json_decref(q->described);
     q->described = json_pack("{s:O, s:O}", "devices", devices, "disks", disks);
     struct qmp_version v = qmp_version(q->qmp);
-    json_t *d =
-        json_pack("{s:s, s:[i,i,i], s:s, s:s, s:I, s:O, s:O, s:O, s:O, s:o}", "vmm", "qemu", "version", v.major,
-                  v.minor, v.micro, "machine", machine, "cpu-type", cpu_type, "cpus", (json_int_t)json_array_size(cpus),
-                  "devices", devices, "cpu", cpu, "board", board, "disks", disks, "ram", describe_ram(vmm));
+    json_t *d = json_pack("{s:s, s:[i,i,i], s:s, s:s, s:I, s:O, s:O, s:O, s:O, s:o, s:o}", "vmm", "qemu", "version",
+                          v.major, v.minor, v.micro, "machine", machine, "cpu-type", cpu_type, "cpus",
+                          (json_int_t)json_array_size(cpus), "devices", devices, "cpu", cpu, "board", board, "disks",
+                          disks, "ram", describe_ram(vmm), "own-ram", qemu_describe_own(vmm));
     if (d == NULL) {
         error_set(err, ERROR_SYSTEM, "no memory to describe the guest");
     }

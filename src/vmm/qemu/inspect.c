@@ -94,34 +94,6 @@ static int check_destination(struct qemu *q, struct error *err) {
     return check_command_line(q->vmm.pid, err);
 }
 
-/* The second of the three hexadecimal numbers of a line "NAME PSIZE OFFSET USED TOTAL"; 0 for a line without. */
-static uint64_t used_of_line(const char *line, size_t length) {
-    CLEANUP_FREE char *text = strndup(line, length);
-    char *offset = text != NULL ? strstr(text, " 0x") : NULL, *used = offset != NULL ? strstr(offset + 1, " 0x") : NULL;
-    return used != NULL ? strtoull(used, NULL, 16) : 0;
-}
-
-/* Only the human monitor lists the RAM blocks. It tells how much of its own RAM QEMU has to send. */
-static int sum_ram_blocks(struct qemu *q, struct error *err) {
-    CLEANUP_JSON json_t *answer = NULL;
-    json_t *args = json_pack("{s:s}", "command-line", "info ramblock");
-    if (qmp_execute(q->qmp, "human-monitor-command", args, &answer, QMP_TIMEOUT, err) < 0) {
-        if (qmp_refusal(q->qmp)[0] == '\0') {
-            return -1;
-        }
-        error_clear(err);
-        return 0;
-    }
-    const char *line = json_string_value(answer);
-    q->all_ram = 0;
-    while (line != NULL && *line != '\0') {
-        size_t length = strcspn(line, "\n");
-        q->all_ram += used_of_line(line, length);
-        line += length + (line[length] == '\n');
-    }
-    return 0;
-}
-
 /* Whether the VMM can be a source or a destination at all comes first: of one that cannot the rest says nothing. */
 int qemu_inspect(struct vmm *vmm, enum vmm_side side, struct findings *found, struct error *err) {
     struct qemu *q = qemu_of(vmm);
@@ -144,5 +116,5 @@ int qemu_inspect(struct vmm *vmm, enum vmm_side side, struct findings *found, st
          (qemu_find_jobs(q, found, err) < 0 || findings_take(found, qemu_check_blocked_reasons(q, err), err) < 0))) {
         return -1;
     }
-    return qemu_find_ram(q, found, err) < 0 ? -1 : sum_ram_blocks(q, err);
+    return qemu_find_ram(q, found, err) < 0 ? -1 : qemu_find_own(q, found, err);
 }

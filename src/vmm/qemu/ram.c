@@ -35,6 +35,9 @@ void qemu_free_ram(struct vmm *vmm) {
     free(vmm->ram);
     vmm->ram = NULL;
     vmm->ram_count = 0;
+    free(qemu_of(vmm)->own);
+    qemu_of(vmm)->own = NULL;
+    qemu_of(vmm)->own_count = 0;
 }
 
 /* Which mappings can be those of a back end. */
@@ -275,7 +278,7 @@ struct search {
     size_t count;
 };
 
-static struct vmm_ram *new_backend(struct qemu *q, const char *id, struct error *err) {
+struct vmm_ram *qemu_add_ram(struct qemu *q, const char *id, struct error *err) {
     struct vmm_ram *larger = reallocarray(q->vmm.ram, q->vmm.ram_count + 1, sizeof(*larger));
     if (larger == NULL) {
         error_errno(err, ERROR_SYSTEM, "no memory");
@@ -302,7 +305,7 @@ static int take_file_backend(struct search *s, const char *id, struct error *err
     if (strlen(id) >= sizeof(((struct vmm_ram *)NULL)->id) || s->q->vmm.ram_count >= BACKENDS_MAX) {
         return error_set(err, ERROR_REFUSED, "too many RAM back ends, or too long an id: %s", id);
     }
-    struct vmm_ram *ram = new_backend(s->q, id, err);
+    struct vmm_ram *ram = qemu_add_ram(s->q, id, err);
     if (ram == NULL) {
         return -1;
     }
@@ -353,7 +356,7 @@ static int check_total(struct qemu *q, struct error *err) {
                      base, plugged, found, "ram0");
 }
 
-static int by_id(const void *a, const void *b) {
+int qemu_ram_by_id(const void *a, const void *b) {
     return strcmp(((const struct vmm_ram *)a)->id, ((const struct vmm_ram *)b)->id);
 }
 
@@ -375,7 +378,7 @@ int qemu_find_ram(struct qemu *q, struct findings *found, struct error *err) {
         return -1;
     }
     if (q->vmm.ram_count > 0) {
-        qsort(q->vmm.ram, q->vmm.ram_count, sizeof(*q->vmm.ram), by_id); /* the same order at both ends */
+        qsort(q->vmm.ram, q->vmm.ram_count, sizeof(*q->vmm.ram), qemu_ram_by_id); /* the same order at both ends */
     }
     return 0;
 }
@@ -408,7 +411,7 @@ static int count_backend(void *opaque, const char *name, const char *type, struc
         return 0;
     }
     for (size_t i = 0; i < s->q->vmm.ram_count; i++) {
-        if (strcmp(s->q->vmm.ram[i].id, name) == 0) {
+        if (s->q->vmm.ram[i].kind == VMM_RAM_FILE && strcmp(s->q->vmm.ram[i].id, name) == 0) {
             s->count++;
             return 0;
         }
@@ -419,11 +422,15 @@ static int count_backend(void *opaque, const char *name, const char *type, struc
 int qemu_check_ram(struct qemu *q, bool others, struct error *err) {
     struct search s = { .q = q };
     CLEANUP_FREE struct mapping *maps = NULL;
-    size_t count;
+    size_t count, files = 0;
     if (process_mappings(q->vmm.pid, &maps, &count, err) < 0) {
         return -1;
     }
     for (size_t i = 0; i < q->vmm.ram_count; i++) {
+        if (q->vmm.ram[i].kind != VMM_RAM_FILE) {
+            break; /* behind the files; own.c looks at them */
+        }
+        files++;
         if (!same_ranges(&q->vmm.ram[i], maps, count)) {
             return error_set(err, ERROR_REFUSED, "QEMU has mapped the RAM back end %s anew meanwhile",
                              q->vmm.ram[i].id);
@@ -435,6 +442,5 @@ int qemu_check_ram(struct qemu *q, bool others, struct error *err) {
     if (query_children(q->qmp, "/objects", count_backend, &s, err) != 0) {
         return -1;
     }
-    return s.count == q->vmm.ram_count ? 0
-                                       : error_set(err, ERROR_REFUSED, "RAM was unplugged from the guest meanwhile");
+    return s.count == files ? 0 : error_set(err, ERROR_REFUSED, "RAM was unplugged from the guest meanwhile");
 }

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "view/memory.h"
+
+struct backing *memory_open(const struct vmm_ram *ram, bool write, struct error *err) {
+    if (ram->kind == VMM_RAM_OWN) {
+        struct backing_memory memory = {
+            .id = ram->id, .size = ram->size, .address = ram->ranges[0].start, .fd = ram->fd
+        };
+        return backing_open_memory(&memory, err);
+    }
+    struct backing_file file = {
+        .id = ram->id, .size = ram->size, .page_size = ram->page_size, .fd = ram->fd, .write = write
+    };
+    return backing_open_file(&file, err);
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From where the VMM has a block of RAM to the backing that the engine reads and writes. */
+#ifndef GODWIT_VIEW_MEMORY_H
+#define GODWIT_VIEW_MEMORY_H
+
+#include "base/error.h"
+#include "ram/backing.h"
+#include "vmm/vmm.h"
+
+/* Of an inspected VMM, which keeps the block and its descriptor until backing_close(), the caller's to call. `write`:
+ * at the destination. NULL on error. */
+struct backing *memory_open(const struct vmm_ram *ram, bool write, struct error *err);
+
+#endif
