@@ -54,7 +54,7 @@ struct backing {
     const char *id;     /* of the block, for texts; not owned */
     uint64_t size;      /* bytes, a multiple of page_size */
     uint64_t page_size; /* of the host: RAM_PAGE_SIZE, or that of hugetlbfs */
-    bool compared;      /* no tracker reports what is written there: who wants to know compares (ram/compare.h) */
+    bool own;           /* memory of a process, no file: not every tracker sees what is written there */
 };
 
 struct backing_file {

@@ -6,7 +6,7 @@
  * be another process's by the time of the call. A descriptor of /proc/PID/mem holds on to the memory that it was opened
  * for, and reads as ended when that is gone.
  *
- * Nobody reports what is written there, and nothing is ever given back: it is all there, always.
+ * Nothing is ever given back that a tracker does not report: it is all there, always.
  */
 #include "ram/backing.h"
 
@@ -144,7 +144,7 @@ struct backing *backing_open_memory(const struct backing_memory *memory, struct 
         return NULL;
     }
     m->base = (struct backing){
-        .ops = &memory_ops, .id = memory->id, .size = memory->size, .page_size = RAM_PAGE_SIZE, .compared = true
+        .ops = &memory_ops, .id = memory->id, .size = memory->size, .page_size = RAM_PAGE_SIZE, .own = true
     };
     m->address = memory->address;
     m->fd = memory->fd;

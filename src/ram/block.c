@@ -23,9 +23,11 @@ static int open_common(struct ram *ram, size_t i, struct backing *backing) {
     if (backing == NULL) {
         return -1;
     }
-    *b = (struct ram_block){
-        .id = backing->id, .pages = backing->size / RAM_PAGE_SIZE, .backing = backing, .compared = backing->compared
-    };
+    *b = (struct ram_block){ .id = backing->id,
+                             .pages = backing->size / RAM_PAGE_SIZE,
+                             .backing = backing,
+                             .own = backing->own,
+                             .compared = backing->own };
     ram->block_pages[i] = b->pages;
     return 0;
 }

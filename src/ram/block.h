@@ -23,7 +23,8 @@ struct ram_block {
     const char *id;          /* the VMM's name for it; not owned */
     uint64_t pages;          /* of RAM_PAGE_SIZE */
     struct backing *backing; /* what the functions below ask; owned */
-    bool compared;           /* backing->compared. The VMM's own memory: its destination may write there too */
+    bool own;                /* backing->own: the VMM's, which may write there at the destination too */
+    bool compared;           /* no tracker watches it: what was written is found by content (ram/compare.h) */
 
     /* Source. Owned by the main thread between passes, by the sending threads (each its own chunks) during one. */
     uint64_t *dirty;             /* bit per page: to be sent in the next pass */

@@ -44,7 +44,7 @@ static enum fate sort_page(const struct gather *g, struct batch *b, struct ram_b
     if (bits_test(block->sent, page)) {
         /* A change needs what was sent before to be there still: where the destination's VMM writes too, pages go
          * whole. */
-        if (g->cache != NULL && !block->compared && add_change(g, b, page, bytes, digest)) {
+        if (g->cache != NULL && !block->own && add_change(g, b, page, bytes, digest)) {
             return ELSEWHERE;
         }
     } else {

@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "view/memory.h"
 
 #include <fcntl.h>
@@ -30,6 +31,22 @@ int view_watch_removals(struct view *v, struct error *err) {
     return removal_watch(&v->removal, v->ram, err);
 }
 
+/* The async tracker sees all that is written to memory of the process's own. The sync one does not: it protects nothing
+ * where no page is yet, and the kernel takes its protection off pages that it merges (KSM). Then, and where it cannot
+ * be tracked at all, what was written is found by content. */
+static void track_own(struct view *v, size_t i) {
+    struct error err = { 0 };
+    const struct vmm_ram *r = &v->vmm->ram[i];
+    if (tracker_kind(v->tracker) != TRACKER_ASYNC) {
+        return;
+    }
+    if (tracker_add(v->tracker, r->ranges[0].start, r->ranges[0].end, r->page_size, &err) == 0) {
+        v->ram->blocks[i].compared = false;
+    } else {
+        log_info("RAM %s is compared: %s", r->id, err.desc);
+    }
+}
+
 int view_track(struct view *v, enum tracker_kind kind, const struct remote_witness *witness, struct error *err) {
     v->tracker = tracker_open(v->vmm->pid, kind, witness, err);
     if (v->tracker == NULL) {
@@ -37,7 +54,11 @@ int view_track(struct view *v, enum tracker_kind kind, const struct remote_witne
     }
     for (size_t i = 0; i < v->vmm->ram_count; i++) {
         const struct vmm_ram *r = &v->vmm->ram[i];
-        for (size_t k = 0; r->kind == VMM_RAM_FILE && k < r->range_count; k++) {
+        if (r->kind == VMM_RAM_OWN) {
+            track_own(v, i);
+            continue;
+        }
+        for (size_t k = 0; k < r->range_count; k++) {
             if (tracker_add(v->tracker, r->ranges[k].start, r->ranges[k].end, r->page_size, err) < 0) {
                 return error_prefix(err, "RAM %s: ", r->id);
             }
@@ -78,7 +99,7 @@ int view_scan(struct view *v, view_found_fn *found, void *opaque, struct error *
     }
     for (uint16_t i = 0; i < v->ram->count; i++) {
         const struct vmm_ram *r = &v->vmm->ram[i];
-        for (size_t k = 0; r->kind == VMM_RAM_FILE && k < r->range_count; k++) {
+        for (size_t k = 0; !v->ram->blocks[i].compared && k < r->range_count; k++) {
             struct scanned s = { found, opaque, i, v->ram->blocks[i].pages, &r->ranges[k] };
             if (tracker_scan(v->tracker, s.range->start, s.range->end, report, &s, err) < 0) {
                 return -1;
@@ -90,7 +111,7 @@ int view_scan(struct view *v, view_found_fn *found, void *opaque, struct error *
     return 0;
 }
 
-/* All of it is read, whoever wrote, so there is nothing to protect and nothing to miss (ram/compare.h). */
+/* All of that is read, whoever wrote, so there is nothing to protect and nothing to miss (ram/compare.h). */
 int view_compare(struct view *v, const struct digest_key *key, bool seen, view_found_fn *found, void *opaque,
                  struct error *err) {
     int64_t begin = clock_now();

@@ -46,8 +46,8 @@ int view_open(struct view *v, const struct vmm *vmm, struct ram *ram, struct err
 /* From now on view_mark_removed() knows what was given back. */
 int view_watch_removals(struct view *v, struct error *err);
 
-/* Attaches to the VMM's process and tracks all RAM of it that is in files. `witness`: tracker_open(). On error
- * view_stop_tracking() or view_close() undo what was done. */
+/* Attaches to the VMM's process and tracks its RAM: all of it that the tracker can, for the rest view_compare().
+ * `witness`: tracker_open(). On error view_stop_tracking() or view_close() undo what was done. */
 int view_track(struct view *v, enum tracker_kind kind, const struct remote_witness *witness, struct error *err);
 /* Detaches: the VMM's process pays for nothing any more. May be called twice; memory stays readable. */
 void view_stop_tracking(struct view *v);
@@ -61,8 +61,8 @@ typedef void view_found_fn(void *opaque, uint16_t block, uint64_t first, uint64_
  * not known any more. `found` NULL: nobody asks, it only begins anew. */
 int view_scan(struct view *v, view_found_fn *found, void *opaque, struct error *err);
 
-/* Behind a scan, for memory of the VMM's own, which no tracker watches: reports the pages that are not what was last
- * sent of them (ram/compare.h). Between passes only. `seen`: nobody sends, so what is found counts as sent. */
+/* Behind a scan, for memory of the VMM's own that the tracker does not watch: reports the pages that are not what was
+ * last sent of them (ram/compare.h). Between passes only. `seen`: nobody sends, so what is found counts as sent. */
 int view_compare(struct view *v, const struct digest_key *key, bool seen, view_found_fn *found, void *opaque,
                  struct error *err);
 

@@ -40,9 +40,10 @@ class Monitor:
     rules     list of Rule; may be changed at any time
     """
 
-    def __init__(self, path, there, *rules):
-        """path: where to listen; there: the VMM's own socket."""
+    def __init__(self, path, there, *rules, rewrite=None):
+        """path: where to listen; there: the VMM's own socket; rewrite(line): bytes in place of a line of the VMM's."""
         self.qmp_path, self._there = path, there
+        self._rewrite = rewrite
         self.rules = list(rules)
         self.seen = collections.Counter()
         self.answered_at = None  # time.monotonic() at which thaw() let the first answer through
@@ -91,9 +92,13 @@ class Monitor:
                 back.join(30)
 
     def _answers(self, server, client):
+        rest = b""
         try:
             while data := server.recv(1 << 16):
                 self._thawed.wait()
+                if self._rewrite:
+                    *lines, rest = (rest + data).split(b"\n")
+                    data = b"".join(self._rewrite(line) + b"\n" for line in lines)
                 client.sendall(data)
         except OSError:
             pass

@@ -80,11 +80,11 @@ class Scene:
         self._count += 1
         return self._make(self.source, name=f"{os.path.basename(self._home)}-there{self._count}", **options)
 
-    def watch(self, guest, *rules):
+    def watch(self, guest, *rules, **options):
         """A Monitor on the way to a guest's QMP socket, for migrate()."""
         self._count += 1
         path = os.path.join(os.path.dirname(self._home), f"{os.path.basename(self._home)}.{self._count}")
-        monitor = Monitor(path, guest.qmp_path, *rules)
+        monitor = Monitor(path, guest.qmp_path, *rules, **options)
         self._stack.callback(monitor.close)
         self.monitored.append(path)
         return monitor

@@ -135,6 +135,24 @@ static void pages_are_sorted(void **state) {
     batch_free(b);
 }
 
+/* Where the destination's VMM writes too, nothing is sent that builds upon what is there. */
+static void pages_that_go_whole(void **state) {
+    (void)state;
+    struct batch *b = batch_new(64, NULL);
+    gather.cache = cache_open(1 << 20);
+    ram.blocks[0].own = true;
+    for (uint32_t number = 1; number < 5; number++) {
+        pass_begin(&pass, true);
+        for (uint64_t page = 0; page < 20; page++) {
+            write_page(0, page, 1000 * number + (unsigned)page);
+        }
+        fill_batch(b, number);
+        assert_int_equal(b->full.pages, 20);
+        assert_int_equal(b->delta.pages, 0);
+    }
+    batch_free(b);
+}
+
 /* A batch has pages of one block, in ascending order, also when others give chunks back meanwhile. */
 static void a_batch_is_of_one_block(void **state) {
     (void)state;
@@ -183,8 +201,8 @@ static void it_does_not_look_at_everything(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rooms_of_a_batch), cmocka_unit_test(a_run_has_an_end),   EACH(pages_are_sorted),
-        EACH(a_batch_is_of_one_block),      EACH(it_does_not_look_at_everything),
+        cmocka_unit_test(rooms_of_a_batch), cmocka_unit_test(a_run_has_an_end), EACH(pages_are_sorted),
+        EACH(pages_that_go_whole),          EACH(a_batch_is_of_one_block),      EACH(it_does_not_look_at_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

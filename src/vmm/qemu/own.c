@@ -4,12 +4,13 @@
  * and go as the guest's RAM does when both ends have them; else they come with the device state, as QEMU does it.
  *
  *   "info ramblock"  ──► id, size, address (since 8.2; before, heap.h)
- *   /proc/PID/maps   ──► one private, writable mapping that holds all of it, or it is left to QEMU
+ *   /proc/PID/maps   ──► one private, anonymous, writable mapping that holds all of it, or it is left to QEMU
  *
  * Is it right to read and write there? QEMU tells the address and is not trusted; but it is an address in the process
- * itself, in memory that is private to it and that it may write: whatever it names, it harms nobody else by it. What a
- * *guest* could make up is another matter (heap.h): no address is believed unless the RAM back ends, of which the
- * addresses are known from their files, are found by the same way where they are.
+ * itself, in memory that is private to it and that it may write: whatever it names, and whatever it maps there by the
+ * time that we write, it harms nobody else by it. What a *guest* could make up is another matter (heap.h): no address
+ * is believed unless the RAM back ends, of which the addresses are known from their files, are found by the same way
+ * where they are.
  */
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -120,12 +121,12 @@ static int look_at(struct qemu *q, int memory, struct look *l, struct error *err
 
 /* ---- taking them ---- */
 
-/* One mapping that is the process's own holds all of it. */
+/* One mapping that is the process's own, of no file, holds all of it. */
 static bool is_private(const struct ramblock *b, const struct mapping *maps, size_t count) {
     for (size_t i = 0; i < count; i++) {
         const struct mapping *m = &maps[i];
         if (b->host >= m->start && b->host < m->end) {
-            return m->end - b->host >= b->used && !m->shared && m->readable && m->writable;
+            return m->end - b->host >= b->used && !m->shared && m->inode == 0 && m->readable && m->writable;
         }
     }
     return false;

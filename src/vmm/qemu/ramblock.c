@@ -25,15 +25,16 @@ static bool take_hex(const char **s, const char *end, uint64_t *value) {
     }
     at += 2;
     const char *digits = at;
-    *value = 0;
+    uint64_t number = 0;
     for (; at < end && at - digits < 16 && isxdigit((unsigned char)*at); at++) {
         int c = tolower((unsigned char)*at);
-        *value = *value << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+        number = number << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
     }
     if (at == digits || (at < end && *at != ' ')) {
         return false;
     }
     *s = at;
+    *value = number;
     return true;
 }
 
@@ -67,8 +68,18 @@ static bool take_name(const char *line, const char *end, char *id, size_t size) 
     return true;
 }
 
+/* Where the numbers begin: two spaces stand before the first of them only, and behind it nothing but numbers and a
+ * word. A name may have anything in it. */
+static const char *find_numbers(const char *line, size_t length) {
+    const char *found = NULL, *end = line + length;
+    for (const char *at = line; (at = memmem(at, (size_t)(end - at), "  0x", 4)) != NULL; at++) {
+        found = at;
+    }
+    return found;
+}
+
 bool ramblock_parse(const char *line, size_t length, struct ramblock *b) {
-    const char *end = line + length, *numbers = memmem(line, length, "  0x", 4);
+    const char *end = line + length, *numbers = find_numbers(line, length);
     *b = (struct ramblock){ 0 };
     if (numbers == NULL || !take_name(line, numbers, b->id, sizeof(b->id))) {
         return false;
