@@ -16,7 +16,7 @@ MUTANTS = table(
     ("changed-at-the-stop", "what was plugged or unplugged until the stop is noticed", "changes.c",
      " || check_all(q, &found, err) < 0", "", "tests/faults/test_meanwhile.py::test_at_the_last_moment"),
     ("ram-plugged-meanwhile", "RAM that was plugged until the stop is noticed", "changes.c",
-     "findings_take(&found, qemu_check_ram(q, false, err), err) < 0 || ", "", SECOND + "test_ram_that_was_plugged_meanwhile"),
+     "findings_take(&found, qemu_check_ram(q, false, err), err) < 0 ||", "", SECOND + "test_ram_that_was_plugged_meanwhile"),
     ("changed-before-the-stop", "what was plugged or unplugged is noticed while the destination is of use yet", "changes.c",
      "if (check_all(q, &found, err) < 0 || qemu_find_blockers", "if (qemu_find_blockers",
      "tests/faults/test_meanwhile.py::test_before_the_stop"),
