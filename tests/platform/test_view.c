@@ -5,8 +5,10 @@
 #include "base/bits.h"
 #include "view/view.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define PAGES 16u
 
@@ -227,10 +229,66 @@ static void errors_name_the_block(void **state) {
     scene_end(&s);
 }
 
+/* Memory of the process's own: the async tracker watches it, the sync one does not, and then it is compared. Both find
+ * what was written, once each. */
+static void own_memory(enum tracker_kind kind) {
+    struct scene s = { 0 };
+    struct error err = { 0 };
+    struct digest_key key;
+    char path[48];
+    target_start(&s.target, PAGES, SMALL_PAGE);
+    describe(&s);
+    snprintf(path, sizeof(path), "/proc/%d/mem", (int)s.target.pid);
+    uint64_t at = target_start_address(&s.target) + 8 * SMALL_PAGE;
+    s.ranges[1] = (struct vmm_ram_range){ at, at + 8 * SMALL_PAGE, 0 };
+    s.blocks[1].kind = VMM_RAM_OWN;
+    s.blocks[1].range_count = 1;
+    s.blocks[1].fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(s.blocks[1].fd >= 0);
+    assert_ok(view_open(&s.view, &s.vmm, &s.ram, &err) == 0, &err);
+    assert_ok(digest_key_make(&key, &err) == 0 && ram_digests_open(&s.ram, 0, &err) == 0, &err);
+    assert_ok(view_track(&s.view, kind, NULL, &err) == 0, &err);
+    assert_true(s.ram.blocks[1].compared == (kind == TRACKER_SYNC));
+    assert_scan(&s, kind == TRACKER_SYNC ? "0:0-7" : "0:0-7 1:0-8");
+
+    target_ask(&s.target, TARGET_WRITE, 2, 1);
+    target_ask(&s.target, TARGET_WRITE, 10, 1);
+    target_ask(&s.target, TARGET_WRITE, 11, 1);
+    assert_scan(&s, kind == TRACKER_SYNC ? "0:2-3" : "0:2-3 1:2-4");
+    struct text t = { .length = 0 };
+    int64_t scan_time = s.view.scan_time;
+    assert_ok(view_compare(&s.view, &key, true, write_run, &t, &err) == 0, &err);
+    assert_string_equal(t.bytes, kind == TRACKER_SYNC ? "1:2-4" : "");
+    assert_true(s.view.scan_time >= scan_time);
+
+    /* what somebody else tracks already is compared too */
+    struct view other = VIEW_CLOSED;
+    struct ram ram;
+    struct vmm vmm = { .pid = s.target.pid, .ram = &s.blocks[1], .ram_count = 1 };
+    assert_ok(view_open(&other, &vmm, &ram, &err) == 0, &err);
+    assert_ok(ram_digests_open(&ram, 0, &err) == 0, &err);
+    assert_ok(view_track(&other, kind, NULL, &err) == 0, &err);
+    assert_true(ram.blocks[0].compared);
+    t = (struct text){ .length = 0 };
+    assert_ok(view_scan(&other, write_run, &t, &err) == 0, &err);
+    assert_ok(view_compare(&other, &key, false, write_run, &t, &err) == 0, &err);
+    assert_string_equal(t.bytes, "0:2-4");
+    view_close(&other);
+    ram_free(&ram);
+    close(s.blocks[1].fd);
+    scene_end(&s);
+}
+BOTH_KINDS(own_memory)
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        BOTH_TESTS(pages_of_blocks), BOTH_TESTS(huge_pages),   BOTH_TESTS(detaches),
-        cmocka_unit_test(removed),   BOTH_TESTS(removed_huge), cmocka_unit_test(errors_name_the_block),
+        BOTH_TESTS(pages_of_blocks),
+        BOTH_TESTS(own_memory),
+        BOTH_TESTS(huge_pages),
+        BOTH_TESTS(detaches),
+        cmocka_unit_test(removed),
+        BOTH_TESTS(removed_huge),
+        cmocka_unit_test(errors_name_the_block),
     };
     return cmocka_run_group_tests(tests, NULL, platform_end);
 }
