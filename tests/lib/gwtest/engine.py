@@ -118,15 +118,24 @@ class Engine:
         while True:
             if not self.alive():
                 raise RuntimeError(f"godwit ended: {self.wait()}")
+            if self._listens(port):
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"godwit does not listen on {port}: {self._read('stderr')}")
+            time.sleep(0.01)
+
+    def _listens(self, port):
+        """A process that has just ended has no tables any more: that it ended is seen by whoever asks again."""
+        try:
             for table in ("tcp", "tcp6"):
                 with open(f"/proc/{self.pid}/net/{table}", encoding="ascii") as file:
                     for line in file.readlines()[1:]:
                         words = line.split()
                         if words[3] == "0A" and int(words[1].rpartition(":")[2], 16) == port:
-                            return
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"godwit does not listen on {port}: {self._read('stderr')}")
-            time.sleep(0.01)
+                            return True
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+        return False
 
     def control(self, timeout=30):
         """A new connection to --control."""
