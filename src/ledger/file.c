@@ -250,7 +250,7 @@ int file_sync(struct ledger *l, const char *what, struct error *err) {
         errno = ENOSPC;
         return error_errno(err, ERROR_SYSTEM, "cannot write the ledger %s", l->path);
     }
-    if (l->fd >= 0 && fsync(l->fd) < 0) {
+    if (l->fd >= 0 && fdatasync(l->fd) < 0) {
         return error_errno(err, ERROR_SYSTEM, "cannot write the ledger %s", l->path);
     }
     return 0;

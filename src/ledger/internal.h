@@ -53,7 +53,7 @@ struct ledger {
 
 /* file.c: the file of this VMM, locked and mapped. Fills all of `l`. */
 int file_open(struct ledger *l, pid_t pid, uint64_t start, struct error *err);
-/* Writes all of it to disk. */
+/* Writes all of it to disk: the data only, for the file's blocks are there since it was opened. */
 int file_sync(struct ledger *l, const char *what, struct error *err);
 void file_remove(struct ledger *l);
 

@@ -28,12 +28,18 @@ static const struct move {
     enum ledger_owner from, to;
     bool back; /* not once the guest has run at the destination */
     const char *why;
-} moves[] = {
+    bool soon; /* on disk when the disk likes, or with the next move: see below */
+}
+/* A record serves those who come when its engine is dead, and for them it need not be on a disk: the host still runs.
+ * The disk is for a host that loses its power. At the destination it loses its VMM too; a record that says SOURCE and
+ * one that says NOBODY then tell the same, that the guest never ran here, so the guest need not stand still until the
+ * second is written. */
+moves[] = {
     { LEDGER_AT_SOURCE, LEDGER_SOURCE, LEDGER_NOBODY, false, "handed over" },
     { LEDGER_AT_SOURCE, LEDGER_NOBODY, LEDGER_DESTINATION, false, "the destination has it" },
     { LEDGER_AT_SOURCE, LEDGER_NOBODY, LEDGER_SOURCE, true, "the destination never runs it" },
     { LEDGER_AT_SOURCE, LEDGER_DESTINATION, LEDGER_SOURCE, true, "taken back" },
-    { LEDGER_AT_DESTINATION, LEDGER_SOURCE, LEDGER_NOBODY, false, "loaded" },
+    { LEDGER_AT_DESTINATION, LEDGER_SOURCE, LEDGER_NOBODY, false, "loaded", .soon = true },
     { LEDGER_AT_DESTINATION, LEDGER_NOBODY, LEDGER_DESTINATION, false, "asked to run it" },
     { LEDGER_AT_DESTINATION, LEDGER_NOBODY, LEDGER_SOURCE, true, "the source keeps it" },
     { LEDGER_AT_DESTINATION, LEDGER_DESTINATION, LEDGER_SOURCE, true, "it never runs here" },
@@ -79,7 +85,7 @@ int ledger_move(struct ledger *l, enum ledger_owner to, struct error *err) {
     int64_t before = ledger_moved_at(l), at = clock_wall();
     atomic_store(&r->owner, to);
     atomic_store(&r->moved_at, at);
-    if (file_sync(l, ledger_owner_name(to), err) < 0) {
+    if (!m->soon && file_sync(l, ledger_owner_name(to), err) < 0) {
         atomic_store(&r->owner, from);
         atomic_store(&r->moved_at, before);
         return -1;
@@ -90,13 +96,8 @@ int ledger_move(struct ledger *l, enum ledger_owner to, struct error *err) {
 }
 
 void ledger_note_ran(struct ledger *l) {
-    struct error err = { 0 };
-    if (ledger_has_run(l)) {
-        return;
-    }
-    atomic_store(&l->record->ran, 1);
-    log_debug("ledger: the guest has run at the destination");
-    if (file_sync(l, "ran", &err) < 0) {
-        log_warning("%s", err.desc); /* the engine, the guardian and `resolve` see it all the same */
+    if (!ledger_has_run(l)) {
+        atomic_store(&l->record->ran, 1);
+        log_debug("ledger: the guest has run at the destination");
     }
 }

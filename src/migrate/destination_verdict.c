@@ -66,21 +66,18 @@ static int keep_at_source(struct destination *d) {
  * else is our own failure, and then the source may take its guest back as soon as it is certain that it does not run
  * here and never will. It may run here after all: `cont` was slow. */
 static enum takeover_state judge_open(struct destination *d, const struct error *err) {
-    bool asked = d->takeover.state == TAKEOVER_ASKED;
-    if (err->class == ERROR_LINK || (err->class == ERROR_TIMEOUT && !asked)) {
+    bool asked = d->takeover.state == TAKEOVER_ASKED, has_run = ledger_has_run(d->vmm->ledger);
+    if (!has_run && (err->class == ERROR_LINK || (err->class == ERROR_TIMEOUT && !asked))) {
         return TAKEOVER_IN_DOUBT;
     }
-    switch (look_at_guest(d)) {
-    case RUNS:
-        if (asked) {
-            ledger_note_ran(d->vmm->ledger);
-        }
-        return asked ? TAKEOVER_DONE : TAKEOVER_IN_DOUBT;
-    case RUNS_NOT:
-        return keep_at_source(d) == 0 ? TAKEOVER_NEVER : TAKEOVER_IN_DOUBT;
-    default:
-        return TAKEOVER_IN_DOUBT;
+    enum certainty guest = look_at_guest(d);
+    if (guest == RUNS && asked) {
+        takeover_ran(&d->takeover);
     }
+    if (ledger_has_run(d->vmm->ledger)) {
+        return TAKEOVER_DONE; /* whatever has become of it since: its disks have changed, the source's copy is old */
+    }
+    return guest == RUNS_NOT && keep_at_source(d) == 0 ? TAKEOVER_NEVER : TAKEOVER_IN_DOUBT;
 }
 
 static void advise_doubt(bool asked) {
@@ -132,18 +129,20 @@ static void move(struct destination *d, enum takeover_state to) {
     }
 }
 
-/* It took too long and it runs. Whether the source still listens or not: it has handed the guest over. */
+/* It took too long and it runs, or has run. Whether the source still listens or not: it has handed the guest over. */
 static int say_it_runs(struct destination *d, struct error *err) {
     struct error ignored = { 0 };
-    takeover_ran(&d->takeover);
-    log_warning("%s; but the guest runs here", err->desc);
+    bool running = false;
+    d->vmm->ops->set_deadline(d->vmm, clock_now() + LOOK_TIME);
+    if (d->vmm->ops->guest_running(d->vmm, &running, &ignored) == 0 && !running) {
+        log_warning("%s; but the guest has run here, and has stopped by itself since: look at this VMM", err->desc);
+    } else {
+        log_warning("%s; but the guest %s here", err->desc, running ? "runs" : "has run");
+    }
     if (caller_reply(&d->caller, json_pack("{s:b}", "running", true), &ignored) < 0) {
         log_debug("could not tell the source");
     }
     d->vmm->ops->set_deadline(d->vmm, INT64_MAX);
-    if (d->vmm->ops->run(d->vmm, &ignored) < 0) { /* it runs; but what is announced is what the VMM knows to have run */
-        log_debug("%s", ignored.desc);
-    }
     d->vmm->ops->settle(d->vmm);
     error_clear(err);
     return 0;

@@ -73,6 +73,31 @@ def test_the_destination_refuses_to_run(make_real):
     assert there.qmp.status() == "paused"
 
 
+def check_it_is_there(scene, there, rule):
+    migration = scene.migrate(there, there_monitor=scene.watch(there, rule))
+    sent, received = migration.send.wait(PATIENCE), migration.receive.wait(PATIENCE)
+    assert sent.code == 0 and received.code == 0, (sent, received)
+    assert states(scene, there) == ("postmigrate", "paused")
+    return received
+
+
+@pytest.mark.parametrize("make", ["make_scene", "make_real"])
+def test_the_guest_stops_by_itself_as_soon_as_it_runs_there(request, make):
+    """It has run there, however short: its disks have changed, and the source must not take its old copy back."""
+    scene = request.getfixturevalue(make)()
+    there = scene.spare()
+    check_it_is_there(scene, there, Rule("cont", hang=True, does="stop"))
+
+
+@pytest.mark.parametrize("make", ["make_scene", "make_real"])
+def test_the_guest_has_run_there_whatever_its_vmm_says(request, make):
+    """Each `cont` is answered with an error, and the guest has run for a moment all the same."""
+    scene = request.getfixturevalue(make)()
+    there = scene.spare()
+    received = check_it_is_there(scene, there, Rule("cont", nth=0, does="stop"))
+    assert "but the guest has run here, and has stopped by itself since: look at this VMM" in received.stderr
+
+
 @pytest.mark.parametrize("make", ["make_scene", "make_real"])
 def test_the_link_is_cut_after_hand_over(request, hosts, make):
     scene = request.getfixturevalue(make)(hosts)

@@ -17,10 +17,11 @@ class Rule:
     nth      counts from 1; 0 is every one
     after    a command: what came before it does not count
     hang     no answer at all, instead of an error
+    does     it is passed on nevertheless, and this command behind it
     """
 
-    def __init__(self, command, nth=1, after=None, hang=False):
-        self.command, self.nth, self.after, self.hang = command, nth, after, hang
+    def __init__(self, command, nth=1, after=None, hang=False, does=None):
+        self.command, self.nth, self.after, self.hang, self.does = command, nth, after, hang, does
         self._armed = after is None
         self._count = 0
 
@@ -117,8 +118,9 @@ class Monitor:
                     break
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
-                    if not self._goes_wrong(line, client):
-                        socket.send_fds(server, [line + b"\n"], fds)
+                    passed = self._passed_on(line, client)
+                    if passed:
+                        socket.send_fds(server, [passed], fds)
                         self._close(fds)
         except OSError:
             pass
@@ -133,15 +135,20 @@ class Monitor:
         while fds:
             os.close(fds.pop())
 
-    def _goes_wrong(self, line, client):
+    def _passed_on(self, line, client):
+        """What the VMM gets for a line of godwit's; nothing when the command goes wrong."""
         try:
             request = json.loads(line)
         except ValueError:  # the byte that sets QEMU's parser back
-            return False
+            return line + b"\n"
         name = request["execute"]
         self.seen[name] += 1
         met = [rule for rule in self.rules if rule.meets(name)]
-        if met and not met[0].hang:
+        if not met:
+            return line + b"\n"
+        if not met[0].hang:
             error = {"class": "GenericError", "desc": f"the test refuses {name}"}
             client.sendall(json.dumps({"error": error, "id": request.get("id")}).encode() + b"\r\n")
-        return bool(met)
+        if met[0].does:
+            return line + b"\n" + json.dumps({"execute": met[0].does, "id": "the test's own"}).encode() + b"\n"
+        return b""

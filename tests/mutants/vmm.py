@@ -23,6 +23,8 @@ MUTANTS = table(
     ("ran-before-the-stop", "a guest that its operator stopped or let run meanwhile is that when it is put back", "switchover.c",
      "    q->did.migration->guest_ran = state.running; /* somebody", "    /* somebody",
      SECOND + "test_what_its_operator_did_before_it_failed"),
+    ("ran-and-stopped", "a guest that has run at the destination is never given back, whatever it does now", "qemu.c",
+     "        ledger_note_ran(l);\n", "", "tests/faults/test_in_doubt.py::test_the_guest_has_run_there_whatever_its_vmm_says"),
     ("stopped-by-itself", "a guest that has stopped by itself is left as it is", "switchover.c",
      "if (state->running || ", "if (true || ", "tests/faults/test_stopped_by_itself.py::test_a_guest_that_is_switched_off_meanwhile"),
     ("own-offered", "a destination names RAM of QEMU's own that it was offered", "own.c",

@@ -98,17 +98,20 @@ int qemu_run(struct vmm *vmm, struct error *err) {
     struct qemu *q = qemu_of(vmm);
     SHIELD(q);
     struct query_state state;
+    struct error local = { 0 };
+    q->resumed = false;
     if (qemu_cont(q, err) < 0) {
         return -1;
     }
-    struct error local = { 0 };
+    if (q->resumed) { /* an event has said so: the source waits for our word, and need not wait longer */
+        return 0;
+    }
     if (query_state(q->qmp, &state, &local) < 0) {
         /* `cont` has worked: who took this for a failure would have the guest run at the source too */
         log_warning("the guest was let run at the destination, but QEMU does not say how it is: %s", local.desc);
     } else if (!state.running) {
         return error_set(err, ERROR_VMM, "the guest does not run at the destination: it is \"%s\"", state.name);
     }
-    q->ran = true;
     return 0;
 }
 
@@ -116,7 +119,7 @@ void qemu_settle(struct vmm *vmm) {
     struct qemu *q = qemu_of(vmm);
     SHIELD(q);
     struct error err = { 0 };
-    if (q->ran) {
+    if (ledger_has_run(vmm->ledger)) {
         announce(q);
     }
     /* or a later migration by QEMU itself would leave the guest's RAM out */

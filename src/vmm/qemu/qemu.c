@@ -11,11 +11,23 @@
 /* What is kept of all that QEMU tells; MIGRATION only ends waits, whose owner then asks. */
 static const char *const event_names[] = { "STOP", "RESUME", "SHUTDOWN", "MIGRATION", NULL };
 
+/* QEMU says so before the guest's first instruction. From then on the destination has it, however it fares there: what
+ * it wrote to its disks the source's copy does not know. */
+static void note_resumed(struct qemu *q) {
+    struct ledger *l = q->vmm.ledger;
+    q->resumed = true;
+    if (q->side == VMM_DESTINATION && !ledger_was_left(l) && ledger_owner(l) == LEDGER_DESTINATION) {
+        ledger_note_ran(l);
+    }
+}
+
 static void on_event(void *opaque, const struct qmp_event *event) {
     struct qemu *q = opaque;
     q->changes++;
     if (strcmp(event->name, "STOP") == 0) {
         q->stopped_at = event->when;
+    } else if (strcmp(event->name, "RESUME") == 0) {
+        note_resumed(q);
     } else if (strcmp(event->name, "MIGRATION") == 0) {
         q->said_at = event->when;
         memcpy(q->said, event->word, sizeof(q->said));
