@@ -78,8 +78,8 @@ enum ledger_side ledger_side(const struct ledger *l);
 /* Who may run the guest. */
 enum ledger_owner ledger_owner(const struct ledger *l);
 const char *ledger_owner_name(enum ledger_owner owner);
-/* The one function that moves it. On disk when it returns 0, but for the one move that moves.c names. -1: the move is not in the table, or could not be written
- * (a full disk): then nothing has moved. */
+/* The one function that moves it. On disk when it returns 0, but for the one move that moves.c names. -1: the move is
+ * not in the table, or could not be written (a full disk): then nothing has moved. */
 int ledger_move(struct ledger *l, enum ledger_owner to, struct error *err);
 /* The guest has run at the destination: from then on DESTINATION is the end. Waits for no disk. */
 void ledger_note_ran(struct ledger *l);
