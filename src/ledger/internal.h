@@ -29,7 +29,9 @@ struct record {
     _Atomic int64_t beat;     /* clock_now() */
     _Atomic int64_t moved_at; /* clock_wall() */
     _Atomic uint32_t used;    /* bytes, the head included: entries end here */
-    uint32_t reserved[7];
+    uint32_t reserved;
+    _Atomic int64_t word_by; /* clock_now() */
+    uint32_t reserved_too[4];
 };
 
 #define HEAD_SIZE ((uint32_t)256)

@@ -73,6 +73,7 @@ void ledger_begin(struct ledger *l, enum ledger_side side) {
     atomic_store(&r->owner, LEDGER_SOURCE);
     atomic_store(&r->ran, 0);
     atomic_store(&r->standing, 0);
+    atomic_store(&r->word_by, 0);
     atomic_store(&r->moved_at, 0);
     atomic_store(&r->used, HEAD_SIZE);
     atomic_store(&r->beat, clock_now());
@@ -116,6 +117,15 @@ void ledger_stand(struct ledger *l, enum ledger_standing what, bool stands) {
     } else {
         atomic_fetch_and(&l->record->standing, ~(uint32_t)what);
     }
+}
+
+void ledger_word_by(struct ledger *l, int64_t at) {
+    atomic_store(&l->record->word_by, at != INT64_MAX ? at : 0);
+}
+
+bool ledger_word_is_overdue(const struct ledger *l) {
+    int64_t at = atomic_load(&l->record->word_by);
+    return at != 0 && clock_now() > at;
 }
 
 unsigned ledger_standing(const struct ledger *l) {

@@ -106,5 +106,9 @@ int64_t ledger_silence(const struct ledger *l);
 /* Sets before, and clears after, what keeps the guest standing still; a beat too. */
 void ledger_stand(struct ledger *l, enum ledger_standing what, bool stands);
 unsigned ledger_standing(const struct ledger *l);
+/* While the guest is nobody's, or on its way: when the engine says at the latest how it is, clock_now(); 0: nobody
+ * waits for that. One that has not by then hangs. */
+void ledger_word_by(struct ledger *l, int64_t at);
+bool ledger_word_is_overdue(const struct ledger *l);
 
 #endif

@@ -106,6 +106,12 @@ void caller_take_channel(struct caller *c, const struct hello *h, int fd, int64_
     link_watch(c->link, conn);
 }
 
+/* The source waits for an answer until then, and a little later we say how it is, whatever happens. */
+static void expect_verdict(struct caller *c) {
+    bool open = takeover_is_open(c->takeover) && c->until != INT64_MAX;
+    ledger_word_by(c->takeover->ledger, open ? c->until + CALLER_GRACE : 0);
+}
+
 int64_t caller_begin(struct caller *c, const char *stage, json_t *request) {
     json_t *value = json_object_get(request, "within");
     int64_t within = json_integer_value(value), answer_by = INT64_MAX;
@@ -119,6 +125,7 @@ int64_t caller_begin(struct caller *c, const char *stage, json_t *request) {
         answer_by = c->until - (within / 10 < MARGIN ? within / 10 : MARGIN);
     }
     loop_arm(c->loop, &c->over, answer_by);
+    expect_verdict(c);
     return answer_by;
 }
 
@@ -128,6 +135,7 @@ int caller_reply(struct caller *c, json_t *reply, struct error *err) {
     c->serving = false;
     bool waits = c->until != INT64_MAX && !takeover_is_done(c->takeover);
     loop_arm(c->loop, &c->over, waits ? c->until + CALLER_GRACE : INT64_MAX);
+    expect_verdict(c);
     return link_send(c->link, reply, err);
 }
 

@@ -180,6 +180,7 @@ int destination_conclude(struct destination *d, struct error *err) {
         error_clear(err);
         return 0;
     }
+    ledger_word_by(d->vmm->ledger, 0); /* it comes */
     find_cause(d, err);
     int status = end(d, err);
     if (status == 0) {

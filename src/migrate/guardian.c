@@ -35,6 +35,7 @@ struct watch {
     struct vmm *vmm;
     int64_t looked_at, silent; /* ns */
     int64_t last_silence;
+    bool overdue; /* its word, at the last look */
 };
 
 /* How long the engine has been silent, in time that the guardian was awake for too: when the whole host stood still
@@ -51,6 +52,16 @@ static bool engine_hangs(struct watch *w) {
     }
     w->silent += since < 2 * LOOK_INTERVAL ? since : 2 * LOOK_INTERVAL;
     return w->silent >= SILENCE && silence >= SILENCE;
+}
+
+/* Behind the hand-over an engine that hangs is left alone as long as its word may still be of use: to end it could only
+ * turn a hand-over that would yet go through into one in doubt. When the other side has given up waiting it is in doubt
+ * anyway, and somebody has to say so here. Two looks: one that was asleep with its host is given the time to. */
+static bool word_is_missing(struct watch *w) {
+    const struct ledger *l = w->vmm->ledger;
+    bool before = w->overdue;
+    w->overdue = ledger_owner(l) != LEDGER_SOURCE && !ledger_has_run(l) && ledger_word_is_overdue(l);
+    return before && w->overdue;
 }
 
 /* A process in a frozen control group of version 1 cannot even be killed: out of it, it can. */
@@ -95,7 +106,7 @@ static enum ending wait_for_engine(struct watch *w) {
             has_ended(w, END_PATIENCE); /* what it had goes at its very end */
             return DIED;
         }
-        if (engine_hangs(w)) {
+        if (engine_hangs(w) || word_is_missing(w)) {
             end_engine(w);
             return HUNG;
         }

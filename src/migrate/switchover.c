@@ -50,9 +50,11 @@ void switchover_stopped(struct switchover *w, int64_t at) {
 void switchover_hand_over(struct switchover *w) {
     int64_t least = clock_now() + SWITCHOVER_RUN_TIME;
     set_deadline(w, w->deadline > least ? w->deadline : least);
+    ledger_word_by(w->vmm->ledger, w->deadline);
 }
 
 void switchover_end(struct switchover *w) {
+    ledger_word_by(w->vmm->ledger, 0);
     set_deadline(w, INT64_MAX);
 }
 

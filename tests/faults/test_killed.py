@@ -3,15 +3,13 @@
 import os
 import random
 import signal
-import subprocess
 import time
 
 import pytest
 
-from gwtest import places
 from gwtest.card import Card
 from scene import (PATIENCE, REUSABLE, SERVED, STAGES, TRACKED, TRACKERS, UNBOUND, check_waits_on, processes_of,
-                   wait_until, words_of)
+                   resolve, wait_until, words_of)
 
 # More than the link carries, and nobody throttles it: passes over RAM go on until something else ends them.
 BUSY = "uniform,rate=200M"
@@ -138,11 +136,6 @@ def test_the_guardian_and_send(make_scene):
     scene.source.qmp.execute("migrate_cancel")
     wait_until(lambda: scene.source.qmp.status() == "running", "the guest runs")
     scene.check_works(scene.source)
-
-
-def resolve(guest, *args):
-    return subprocess.run([places.godwit(), "resolve", "--qmp", guest.qmp_path, *args], capture_output=True, text=True,
-                          timeout=60, check=False)
 
 
 @pytest.mark.parametrize("make", ["make_scene", "make_real"])

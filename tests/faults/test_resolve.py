@@ -3,19 +3,12 @@
 import glob
 import os
 import signal
-import subprocess
 
 import pytest
 
-from gwtest import places
-from scene import PATIENCE, processes_of, wait_until
+from scene import PATIENCE, processes_of, resolve, wait_until
 
 HOLD = 60000
-
-
-def resolve(guest, *args):
-    return subprocess.run([places.godwit(), "resolve", "--qmp", guest.qmp_path, *args], capture_output=True, text=True,
-                          timeout=60, check=False)
 
 
 def ledger_of(guest):

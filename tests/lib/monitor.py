@@ -48,6 +48,7 @@ class Monitor:
         self.rules = list(rules)
         self.seen = collections.Counter()
         self.answered_at = None  # time.monotonic() at which thaw() let the first answer through
+        self._freeze_at = None  # the command that freezes it
         self._thawed = threading.Event()
         self._thawed.set()
         self._socket = socket.socket(socket.AF_UNIX)
@@ -71,9 +72,11 @@ class Monitor:
             self._socket = None
             os.unlink(self.qmp_path)
 
-    def freeze(self):
-        """The VMM's answers and events are kept back: a monitor that hangs."""
-        self._thawed.clear()
+    def freeze(self, at=None):
+        """The VMM's answers and events are kept back: a monitor that hangs. `at`: from that command on, which it gets."""
+        if at is None:
+            self._thawed.clear()
+        self._freeze_at = at
 
     def thaw(self):
         self.answered_at = time.monotonic()
@@ -143,6 +146,8 @@ class Monitor:
             return line + b"\n"
         name = request["execute"]
         self.seen[name] += 1
+        if name == self._freeze_at:
+            self.freeze()
         met = [rule for rule in self.rules if rule.meets(name)]
         if not met:
             return line + b"\n"

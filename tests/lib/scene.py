@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest, a migration of it that goes wrong, and what must be true afterwards."""
 import os
+import subprocess
 import time
 
-from gwtest import clean, engine as gw, oracle
+from gwtest import clean, engine as gw, oracle, places
 from monitor import Monitor
 
 PATIENCE = 45  # seconds; only a hang takes so long
@@ -42,6 +43,12 @@ def processes_of(path):
         if name.startswith("godwit") and path.encode() in words:
             found[int(pid)] = name
     return found
+
+
+def resolve(guest, *args):
+    """What an operator types when an engine has left something."""
+    return subprocess.run([places.godwit(), "resolve", "--qmp", guest.qmp_path, *args], capture_output=True, text=True,
+                          timeout=60, check=False)
 
 
 def words_of(engine):

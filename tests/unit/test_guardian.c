@@ -77,6 +77,7 @@ enum behaviour {
     BEATS,             /* has stopped it, and is not silent */
     HANGS_IDLY,        /* silent, but the guest runs freely */
     HANGS_HANDED_OVER, /* silent, and the guest is not the source's any more */
+    HANGS_OVERDUE,     /* the same, and nobody waits for its word any more */
     WAS_TOLD_TO_RUN,   /* the destination's */
     WAITS,             /* the destination's, before anything was loaded */
 };
@@ -120,15 +121,20 @@ static _Noreturn void engine(enum behaviour behaviour) {
     if (guardian_start(&g, &fake_vmm, &err) < 0) {
         _exit(9);
     }
-    bool destination = behaviour == WAS_TOLD_TO_RUN, over = behaviour == HANDS_OVER || behaviour == HANGS_HANDED_OVER;
+    bool destination = behaviour == WAS_TOLD_TO_RUN,
+         over = behaviour == HANDS_OVER || behaviour == HANGS_HANDED_OVER || behaviour == HANGS_OVERDUE;
     if ((over || destination) && ledger_move(g.ledger, LEDGER_NOBODY, &err) < 0) {
         _exit(9);
     }
     if (destination && ledger_move(g.ledger, LEDGER_DESTINATION, &err) < 0) {
         _exit(9);
     }
-    if (behaviour >= HANGS && behaviour <= HANGS_HANDED_OVER && behaviour != HANGS_IDLY) {
+    if (behaviour >= HANGS && behaviour <= HANGS_OVERDUE && behaviour != HANGS_IDLY) {
         ledger_stand(g.ledger, LEDGER_STOPPED, true);
+    }
+    if (over) {
+        ledger_word_by(g.ledger,
+                       behaviour == HANGS_OVERDUE ? clock_now() + 500 * CLOCK_MS : clock_now() + 60 * CLOCK_S);
     }
     if (behaviour == NOTES && make_notes(&g) < 0) {
         _exit(9);
@@ -275,6 +281,19 @@ static void other_engines_are_not(void **state) {
         ledger_close(ledgers[i], true);
     }
     fake_vmm.ledger = own;
+}
+
+/* Somebody has to say that it is in doubt. The guest is not let run: it was handed over. */
+static void one_whose_word_is_overdue_is_ended(void **state) {
+    (void)state;
+    int64_t begin = clock_now();
+    int status = wait_status(start_engine(HANGS_OVERDUE));
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    assert_true(clock_now() - begin >= 500 * CLOCK_MS);
+    assert_true(waitpid(-1, &status, 0) > 0); /* the guardian */
+    assert_int_equal(status, 0);
+    assert_int_equal(atomic_load(&seen->undone), 1);
+    assert_int_equal(atomic_load(&seen->resumed), 0);
 }
 
 static void at_the_destination_nobody_runs_the_guest(void **state) {
@@ -426,6 +445,7 @@ int main(void) {
         cmocka_unit_test(a_failed_undo_is_told),
         cmocka_unit_test(a_silent_engine_is_ended),
         cmocka_unit_test(other_engines_are_not),
+        cmocka_unit_test(one_whose_word_is_overdue_is_ended),
         cmocka_unit_test(at_the_destination_nobody_runs_the_guest),
         cmocka_unit_test(the_guardian_is_the_last_to_go),
         cmocka_unit_test(signals_for_the_engine_do_not_end_it),
