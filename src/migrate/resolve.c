@@ -13,8 +13,7 @@
 static void describe(const struct ledger *l) {
     static const char *const source[] = {
         [LEDGER_SOURCE] = "an engine died while it worked on this guest, which is the source's",
-        [LEDGER_NOBODY] = "the guest was handed over, and the destination has not said "
-                          "that it has it",
+        [LEDGER_NOBODY] = "the guest was handed over, and the destination has not said that it has it",
         [LEDGER_DESTINATION] = "the guest was handed over, and the destination has it"
     };
     static const char *const destination[] = { [LEDGER_SOURCE] = "the guest never runs here: it is the source's",

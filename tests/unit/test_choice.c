@@ -122,7 +122,7 @@ static size_t one_batch(struct run *r, const struct world *w) {
     double blocked = most > cpu ? (most - cpu) * CHANNELS : 0;
     if (r->clock > r->told + 250e6) { /* as the destination does */
         const struct peer_load load = {
-            0.25, 0.45, { 0, decode_ns(CODEC_LZ4), decode_ns(CODEC_ZSTD) }, w->peer_cpus ? w->peer_cpus : 64
+            0.25, 0.45, { 0, decode_ns(CODEC_LZ4), decode_ns(CODEC_ZSTD) }, w->peer_cpus > 0 ? w->peer_cpus : 64
         };
         choice_set_peer(&r->choice, &load);
         r->told = r->clock;

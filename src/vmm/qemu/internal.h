@@ -92,7 +92,8 @@ static inline void cleanup_shield(const struct qemu_shield *s) {
 /* Until the end of the scope only the deadline ends waits: what puts things back, and what must not be left half-done,
  * goes on although the owner wants the migration to end. */
 #define SHIELD(q)                                                                                                      \
-    __attribute__((cleanup(cleanup_shield))) const struct qemu_shield shield = { (q)->qmp, qmp_shield((q)->qmp, true) }
+    __attribute__((cleanup(cleanup_shield), unused))                                                                   \
+    const struct qemu_shield shield = { (q)->qmp, qmp_shield((q)->qmp, true) }
 
 /* Whether that was done and is not undone. */
 static inline bool is_done(const void *entry) {
