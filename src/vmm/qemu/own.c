@@ -151,12 +151,15 @@ static bool can_go(const struct qemu *q, const struct look *l, const struct ramb
 }
 
 static int take(struct qemu *q, int memory, const struct ramblock *b, struct error *err) {
-    struct vmm_ram *ram = qemu_add_ram(q, b->id, err);
-    struct ramblock *larger = ram != NULL ? reallocarray(q->own, q->vmm.ram_count, sizeof(*larger)) : NULL;
+    struct ramblock *larger = reallocarray(q->own, q->own_count + 1, sizeof(*larger));
     if (larger == NULL) {
-        return error_errno(err, ERROR_SYSTEM, "no memory");
+        return error_errno(err, ERROR_SYSTEM, "no memory for %s", b->id);
     }
     q->own = larger;
+    struct vmm_ram *ram = qemu_add_ram(q, b->id, err);
+    if (ram == NULL) {
+        return -1;
+    }
     q->own[q->own_count++] = *b;
     ram->kind = VMM_RAM_OWN;
     ram->size = b->used;
@@ -207,7 +210,9 @@ static int take_all(struct qemu *q, int memory, const struct look *l, struct fin
 
 /* Takes block i out of vmm->ram. */
 static void drop(struct qemu *q, size_t i) {
-    close(q->vmm.ram[i].fd);
+    if (q->vmm.ram[i].fd >= 0) {
+        close(q->vmm.ram[i].fd);
+    }
     free(q->vmm.ram[i].ranges);
     q->vmm.ram_count--;
     memmove(&q->vmm.ram[i], &q->vmm.ram[i + 1], (q->vmm.ram_count - i) * sizeof(*q->vmm.ram));
