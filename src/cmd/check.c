@@ -25,7 +25,8 @@ static void help(FILE *out) {
           "says everything that would stop a migration, and what else one should know before. Touches nothing: the\n"
           "guest runs on, and the receiver waits on.\n"
           "\n"
-          "  --qmp SOCKET      the QMP monitor of the source QEMU\n"
+          "  --qmp SOCKET      the QMP monitor of the source QEMU: a path, unix:PATH, or tcp:HOST:PORT with\n"
+          "                    --pid\n"
           "  --to ADDRESS      tcp:HOST:PORT or unix:PATH of 'godwit receive'\n"
           "  --wait SECONDS    try again for so long when nobody listens there (default: 0)\n"
           "  --set NAME=VALUE  a parameter as 'godwit send' would have it\n"
@@ -92,7 +93,8 @@ static int parse(struct check_options *o, int argc, char **argv, struct error *e
         return error_set(err, ERROR_USAGE, "what is '%s' for? See 'godwit check --help'", argv[optind]);
     }
     if (o->qmp_path == NULL) {
-        return error_set(err, ERROR_USAGE, "--qmp is missing: the path of the VMM's QMP socket");
+        return error_set(err, ERROR_USAGE,
+                         "--qmp is missing: the VMM's QMP socket, a path, unix:PATH or tcp:HOST:PORT");
     }
     if (!o->has_address) {
         return error_set(err, ERROR_USAGE, "--to is missing: tcp:HOST:PORT or unix:PATH of a waiting 'godwit receive'");

@@ -124,7 +124,8 @@ static int check_complete(const struct options *o, int left, const char *extra, 
         return error_set(err, ERROR_USAGE, "what is '%s' for? See 'godwit %s --help'", extra, o->command);
     }
     if (o->qmp_path == NULL) {
-        return error_set(err, ERROR_USAGE, "--qmp is missing: the path of the VMM's QMP socket");
+        return error_set(err, ERROR_USAGE,
+                         "--qmp is missing: the VMM's QMP socket, a path, unix:PATH or tcp:HOST:PORT");
     }
     if (!o->has_address) {
         return error_set(err, ERROR_USAGE, "--%s is missing: tcp:HOST:PORT or unix:PATH", o->address_name);

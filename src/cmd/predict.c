@@ -48,7 +48,8 @@ static void help(FILE *out) {
         "whether a migration would end, how long it would take, how long the guest would stand still, and how much\n"
         "would be sent. The guest runs on, and nothing of it is sent.\n"
         "\n"
-        "  --qmp SOCKET      the QMP monitor of the QEMU\n"
+        "  --qmp SOCKET      the QMP monitor of the QEMU: a path, unix:PATH, or tcp:HOST:PORT with\n"
+        "                    --pid\n"
         "  --to ADDRESS      tcp:HOST:PORT or unix:PATH of a waiting 'godwit receive': what the link to it carries is\n"
         "                    measured with filler, for a second or two; it goes on waiting\n"
         "  --link RATE       the link's rate instead: 1gbit, 100mbit/s, or bits a second with k, M, G\n"
@@ -120,7 +121,8 @@ static int check_complete(const struct predict_options *o, int left, const char 
         return error_set(err, ERROR_USAGE, "what is '%s' for? See 'godwit predict --help'", extra);
     }
     if (o->qmp_path == NULL) {
-        return error_set(err, ERROR_USAGE, "--qmp is missing: the path of the VMM's QMP socket");
+        return error_set(err, ERROR_USAGE,
+                         "--qmp is missing: the VMM's QMP socket, a path, unix:PATH or tcp:HOST:PORT");
     }
     if (o->has_address == (o->link > 0)) {
         return error_set(err, ERROR_USAGE,

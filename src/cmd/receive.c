@@ -10,7 +10,8 @@ static void help(FILE *out) {
           "Waits for one guest and puts it into the QEMU behind SOCKET, which was started like the source's QEMU and\n"
           "with '-incoming defer -S'. Serves one migration and ends.\n"
           "\n"
-          "  --qmp SOCKET      the QMP monitor of the destination QEMU\n"
+          "  --qmp SOCKET      the QMP monitor of the destination QEMU: a path, unix:PATH, or tcp:HOST:PORT with\n"
+          "                    --pid\n"
           "  --listen ADDRESS  tcp:HOST:PORT or unix:PATH\n"
           "  --wait SECONDS    give up when no source whose guest fits has come by then; 0, the default: never\n"
           "  --control PATH    a socket that speaks QMP while it waits and receives (query-migrate, migrate_cancel)\n",

@@ -15,7 +15,7 @@ static void help(FILE *out) {
           "break inside the hand-over: says what is on record, undoes what was changed, and lets the guest run on if\n"
           "it is certain that it runs nowhere else. From the hand-over on it is the destination that decides.\n"
           "\n"
-          "  --qmp SOCKET  the QMP monitor of that QEMU\n"
+          "  --qmp SOCKET  the QMP monitor of that QEMU: a path or unix:PATH\n"
           "  --take-back   at the source, when the destination's QEMU has ended and never ran the guest: let it run\n"
           "                here\n"
           "  --run         at the destination, when the source has handed the guest over: let it run here\n"

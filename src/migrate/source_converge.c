@@ -210,6 +210,21 @@ static void tell_config(struct source *s, const struct converge_config *config) 
     json_decref(json);
 }
 
+/* Names what can be done now: without a control socket that is little. */
+static void offer_force(struct source *s, const struct converge_decision *d) {
+    const char *path = s->config->control_path;
+    double seconds = (double)d->downtime / 1e9;
+    if (path != NULL) {
+        log_warning("%s: 'migrate-force-switchover' on %s stops the guest at the end of this pass, for %.1f s or so",
+                    d->reason, path, seconds);
+    } else {
+        log_warning("%s: to stop the guest now would take %.1f s or so. Ctrl-C ends this migration, the guest runs on; "
+                    "with --control PATH, or a larger downtime-limit, the next one can be told to",
+                    d->reason, seconds);
+    }
+    events_emit(&s->events, "offer", json_pack("{s:s}", "reason", d->reason));
+}
+
 static int decide(struct source *s, bool pass_ended, bool sampled, struct converge_decision *d, struct error *err) {
     struct converge_config config = config_of(s);
     struct converge_input in = measure(s, pass_ended, sampled);
@@ -224,10 +239,7 @@ static int decide(struct source *s, bool pass_ended, bool sampled, struct conver
     }
     if (d->offer_force && !s->holder.force_offered) {
         s->holder.force_offered = true;
-        log_warning(
-            "%s: 'migrate-force-switchover' on --control stops the guest at the end of this pass, for %.1f s or so",
-            d->reason, (double)d->downtime / 1e9);
-        events_emit(&s->events, "offer", json_pack("{s:s}", "reason", d->reason));
+        offer_force(s, d);
     }
     bool ends = d->action == CONVERGE_STOP || d->action == CONVERGE_FORCE;
     apply_throttle(s, ends ? s->holder.throttle.percent : d->throttle,

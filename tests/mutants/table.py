@@ -30,10 +30,11 @@ def table(room, prefix, *rows):
 
 import accel  # noqa: E402
 import destination  # noqa: E402
+import ground  # noqa: E402
 import memory  # noqa: E402
 import source  # noqa: E402
 import talk  # noqa: E402
 import vmm  # noqa: E402
 
 MUTANTS = [*talk.MUTANTS, *memory.MUTANTS, *destination.MUTANTS, *source.MUTANTS, *vmm.MUTANTS,
-           *accel.MUTANTS]
+           *accel.MUTANTS, *ground.MUTANTS]
