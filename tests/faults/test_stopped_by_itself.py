@@ -2,6 +2,7 @@
 """A guest that stops by itself while its memory is sent stays what it is: here, and by name."""
 import os
 
+from monitor import Rule
 from scene import PATIENCE, wait_until
 
 # Waits for two seconds and switches the machine off: mov cx:dx, 2000000; mov ah, 86h; int 15h; out 604h, 2000h
@@ -29,3 +30,15 @@ def test_a_guest_that_is_switched_off_meanwhile(make_real, shm):
     scene.wait_gone()
     assert scene.source.qmp.status() == "shutdown"
     assert there.qmp.status() == "inmigrate", "the destination's VMM was not touched"
+
+
+def test_a_guest_that_is_switched_off_as_it_is_stopped(make_real):
+    """Between QEMU's `migrate` and its own stop. What it was it is only told by: an event."""
+    scene = make_real(extra=("-no-shutdown", "-no-reboot"))
+    monitor = scene.watch(scene.source, Rule("migrate", hang=True, does="system_reset"))
+    sent = scene.migrate(scene.spare(), source_monitor=monitor).send.wait(PATIENCE)
+    assert sent.code == 1 and sent.report["error"]["class"] == "refused", sent
+    assert "has stopped by itself (SHUTDOWN)" in sent.report["error"]["desc"], sent
+    assert "the guest stays at the source" in sent.stderr, sent.stderr
+    scene.wait_gone()
+    assert scene.source.qmp.status() in ("shutdown", "postmigrate") and monitor.seen["cont"] == 0

@@ -50,6 +50,7 @@ bool event_queue_add(struct event_queue *q, const json_t *message, int64_t when)
     struct qmp_event *e = &q->ring[(q->first + q->count++) % EVENTS_MAX];
     e->when = when;
     copy_word(json_object_get(message, "event"), e->name, sizeof(e->name));
+    copy_word(json_object_get(data, "action"), e->action, sizeof(e->action));
     if (!copy_word(json_object_get(data, "status"), e->word, sizeof(e->word))) {
         copy_word(json_object_get(data, "reason"), e->word, sizeof(e->word));
     }

@@ -17,8 +17,9 @@
 
 struct qmp_event {
     char name[32];
-    char word[32]; /* its member "status" (MIGRATION) or "reason" (SHUTDOWN), cut to fit; "" */
-    int64_t when;  /* clock_now() at the moment it was read */
+    char word[32];   /* its member "status" (MIGRATION) or "reason" (SHUTDOWN), cut to fit; "" */
+    char action[16]; /* what QEMU has done about it (BLOCK_IO_ERROR, GUEST_PANICKED, WATCHDOG); "" */
+    int64_t when;    /* clock_now() at the moment it was read */
 };
 
 struct event_queue {

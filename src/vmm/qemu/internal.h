@@ -55,6 +55,7 @@ struct qemu {
     } did;                /* entries of the ledger; NULL before begin(), and what a dead engine did not record */
     uint64_t all_ram;     /* bytes of all RAM blocks, QEMU's own included, at the inspection; 0: it does not tell */
     bool resumed;         /* a RESUME event has come since it was cleared */
+    char by_itself[32];   /* the last event with which the guest stopped by itself; "" since it was cleared */
     int64_t stopped_at;   /* clock_now() of the last STOP event, 0: none since it was cleared */
     struct ramblock *own; /* own.c: what was told of the blocks of its own that are in vmm.ram */
     size_t own_count;

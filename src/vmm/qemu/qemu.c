@@ -9,7 +9,18 @@
 #define GREETING_TIMEOUT (5 * CLOCK_S)
 
 /* What is kept of all that QEMU tells; MIGRATION only ends waits, whose owner then asks. */
-static const char *const event_names[] = { "STOP", "RESUME", "SHUTDOWN", "MIGRATION", NULL };
+static const char *const event_names[] = { "STOP",           "RESUME",         "SHUTDOWN", "MIGRATION",
+                                           "BLOCK_IO_ERROR", "GUEST_PANICKED", "WATCHDOG", NULL };
+
+/* What makes a guest stop by itself. */
+static bool stops_guest(const struct qmp_event *event) {
+    static const char *const stopping[] = { "stop", "pause", "poweroff", "shutdown" };
+    bool stops = strcmp(event->name, "SHUTDOWN") == 0;
+    for (size_t i = 0; i < sizeof(stopping) / sizeof(stopping[0]); i++) {
+        stops = stops || strcmp(event->action, stopping[i]) == 0;
+    }
+    return stops;
+}
 
 /* QEMU says so before the guest's first instruction. From then on the destination has it, however it fares there: what
  * it wrote to its disks the source's copy does not know. */
@@ -24,7 +35,9 @@ static void note_resumed(struct qemu *q) {
 static void on_event(void *opaque, const struct qmp_event *event) {
     struct qemu *q = opaque;
     q->changes++;
-    if (strcmp(event->name, "STOP") == 0) {
+    if (stops_guest(event)) {
+        memcpy(q->by_itself, event->name, sizeof(q->by_itself));
+    } else if (strcmp(event->name, "STOP") == 0) {
         q->stopped_at = event->when;
     } else if (strcmp(event->name, "RESUME") == 0) {
         note_resumed(q);

@@ -109,8 +109,22 @@ int qemu_can_move(struct vmm *vmm, struct error *err) {
     return query_state(qemu_of(vmm)->qmp, &state, err) < 0 ? -1 : check_can_move(&state, err);
 }
 
+/* Behind that look, and before QEMU stops it for the migration, the guest may stop by itself yet. Its state is lost
+ * then in "finish-migrate"; that it did only an event tells, which comes before that state. It is not let run again. */
+static int check_was_stopped(struct qemu *q, struct error *err) {
+    if (q->by_itself[0] == '\0') {
+        return 0;
+    }
+    q->did.migration->guest_ran = false;
+    return error_set(
+        err, ERROR_REFUSED,
+        "the guest has stopped by itself (%s) in the moment in which it was to be stopped: it is left here",
+        q->by_itself);
+}
+
 static int begin_migration(struct qemu *q, int fd, struct error *err) {
     struct query_state state;
+    q->by_itself[0] = '\0';
     if (query_state(q->qmp, &state, err) < 0 || check_can_move(&state, err) < 0) {
         return -1;
     }
@@ -129,7 +143,8 @@ int qemu_stop(struct vmm *vmm, int fd, int64_t *stopped_at, struct error *err) {
     struct qemu *q = qemu_of(vmm);
     struct query_migration m;
     int64_t limit = qmp_deadline(q->qmp) == INT64_MAX ? INT64_MAX : qmp_deadline(q->qmp) - clock_now();
-    if (begin_migration(q, fd, err) < 0 || wait_pre_switchover(q, limit, &m, err) < 0) {
+    if (begin_migration(q, fd, err) < 0 || wait_pre_switchover(q, limit, &m, err) < 0 ||
+        check_was_stopped(q, err) < 0) {
         return -1;
     }
     /* a guest that was paused all along has no STOP event */
