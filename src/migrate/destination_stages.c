@@ -84,7 +84,7 @@ static int start_relay(struct destination *d, int *vmm_end, struct error *err) {
         close(ends[0]);
         return error_errno(err, ERROR_SYSTEM, "dup");
     }
-    return relay_start(&d->relay, wire, ends[0], err);
+    return relay_start(&d->relay, wire, ends[0], NULL, err);
 }
 
 /* Before the source stops its guest: the VMM waits for the device state. What comes early (the VMM's own small RAM)

@@ -9,7 +9,8 @@
 
 #define RELAY_BUFFER (256u << 10)
 
-static int write_all(struct relay *r, const char *data, size_t size, struct error *err) {
+static int write_all(void *opaque, const uint8_t *data, size_t size, struct error *err) {
+    struct relay *r = opaque;
     while (size > 0) {
         ssize_t n = send(r->to, data, size, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR) {
@@ -25,7 +26,9 @@ static int write_all(struct relay *r, const char *data, size_t size, struct erro
     return 0;
 }
 
-static int carry(struct relay *r, char *buffer, struct error *err) {
+static int carry(struct relay *r, uint8_t *buffer, struct error *err) {
+    struct vmm_filter *filter = r->filter;
+    const struct vmm_sink sink = { .take = write_all, .opaque = r };
     for (;;) {
         ssize_t n = recv(r->from, buffer, RELAY_BUFFER, 0);
         if (n < 0 && errno == EINTR) {
@@ -35,9 +38,10 @@ static int carry(struct relay *r, char *buffer, struct error *err) {
             return error_errno(err, ERROR_LINK, "the device state broke off");
         }
         if (n == 0) {
-            return 0;
+            return filter != NULL ? filter->ops->finish(filter, &sink, err) : 0;
         }
-        if (write_all(r, buffer, (size_t)n, err) < 0) {
+        if ((filter != NULL ? filter->ops->feed(filter, buffer, (size_t)n, &sink, err)
+                            : write_all(r, buffer, (size_t)n, err)) < 0) {
             return -1;
         }
     }
@@ -46,7 +50,7 @@ static int carry(struct relay *r, char *buffer, struct error *err) {
 static void *run(void *opaque) {
     struct relay *r = opaque;
     pthread_setname_np(pthread_self(), "relay");
-    char *buffer = malloc(RELAY_BUFFER);
+    uint8_t *buffer = malloc(RELAY_BUFFER);
     if (buffer == NULL) {
         error_set(&r->failure, ERROR_SYSTEM, "no memory for the device state");
     } else {
@@ -62,12 +66,20 @@ static void *run(void *opaque) {
     return NULL;
 }
 
-int relay_start(struct relay *r, int from, int to, struct error *err) {
-    *r = (struct relay){ .from = from, .to = to, .event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };
+static void close_filter(struct relay *r) {
+    if (r->filter != NULL) {
+        r->filter->ops->close(r->filter);
+        r->filter = NULL;
+    }
+}
+
+int relay_start(struct relay *r, int from, int to, struct vmm_filter *filter, struct error *err) {
+    *r = (struct relay){ .from = from, .to = to, .filter = filter, .event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };
     if (r->event_fd < 0 || pthread_create(&r->thread, NULL, run, r) != 0) {
         error_errno(err, ERROR_SYSTEM, "cannot start the relay of the device state");
         close(from);
         close(to);
+        close_filter(r);
         if (r->event_fd >= 0) {
             close(r->event_fd);
         }
@@ -87,6 +99,7 @@ void relay_stop(struct relay *r) {
     r->started = false;
     close(r->from);
     close(r->to);
+    close_filter(r);
     close(r->event_fd);
 }
 

@@ -118,6 +118,12 @@ int source_check_cancel(struct source *s, struct error *err);
 /* The wait inside the VMM's functions: what ends it, and what goes on meanwhile. Until the hand-over. */
 void source_watch_vmm(struct source *s);
 
+/* source_filter.c: what leaves the memory out of the device state that our own passes carry. NULL and 0: they carry
+ * none of what the VMM would write. */
+int source_open_filter(struct source *s, struct vmm_filter **filter, struct error *err);
+/* Behind the device state: says what was left out. */
+void source_tell_filter(struct source *s);
+
 /* source_verify.c: behind the last scan nobody writes the guest's RAM. -1 when somebody did. */
 int source_verify(struct source *s, struct error *err);
 

@@ -42,6 +42,30 @@ static int vmm_failed(struct source *s, struct error *err) {
     return -1;
 }
 
+/* The relay carries what the VMM writes into `*vmm_end`'s other end to the destination. */
+static int start_relay(struct source *s, int *vmm_end, struct error *err) {
+    struct vmm_filter *filter;
+    if (source_open_filter(s, &filter, err) < 0) {
+        return -1;
+    }
+    int ends[2] = { -1, -1 }, wire = -1;
+    /* A copy of the wire: with its own the link breaks the relay off when it breaks itself. */
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0 ||
+        (wire = fcntl(s->peer.device.fd, F_DUPFD_CLOEXEC, 0)) < 0) {
+        error_errno(err, ERROR_SYSTEM, "cannot connect the device state");
+        if (ends[0] >= 0) {
+            close(ends[0]);
+            close(ends[1]);
+        }
+        if (filter != NULL) {
+            filter->ops->close(filter);
+        }
+        return -1;
+    }
+    *vmm_end = ends[1];
+    return relay_start(&s->switchover.relay, ends[0], wire, filter, err);
+}
+
 int source_stop(struct source *s, struct error *err) {
     /* Before the destination's VMM is of no other use any more: */
     if (s->vmm->ops->can_move(s->vmm, err) < 0) {
@@ -50,18 +74,8 @@ int source_stop(struct source *s, struct error *err) {
     if (source_request(s, NULL, err) < 0 || source_await(s, REPLY_TIMEOUT, NULL, err) < 0) {
         return -1;
     }
-    int ends[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
-        return error_errno(err, ERROR_SYSTEM, "socketpair");
-    }
-    CLEANUP_CLOSE int vmm_end = ends[1];
-    /* A copy: with its own the link breaks the relay off when it breaks itself. */
-    int wire = fcntl(s->peer.device.fd, F_DUPFD_CLOEXEC, 0);
-    if (wire < 0) {
-        close(ends[0]);
-        return error_errno(err, ERROR_SYSTEM, "dup");
-    }
-    if (relay_start(&s->switchover.relay, ends[0], wire, err) < 0) {
+    CLEANUP_CLOSE int vmm_end = -1;
+    if (start_relay(s, &vmm_end, err) < 0) {
         return -1;
     }
     /* Somebody may have stopped the guest or let it run since it was inspected. */
@@ -143,6 +157,7 @@ int source_device(struct source *s, struct error *err) {
     if (source_await(s, DEVICE_TIMEOUT, NULL, err) < 0) {
         return -1;
     }
+    source_tell_filter(s);
     if (s->sender.rejections.waiting != 0) {
         return error_set(err, ERROR_PEER, "the destination rejects pages of which it said that they were in place");
     }

@@ -10,6 +10,7 @@
 #define GODWIT_VMM_VMM_H
 
 #include "base/error.h"
+#include "vmm/filter.h"
 #include "vmm/findings.h"
 #include "vmm/watch.h"
 
@@ -118,6 +119,9 @@ struct vmm_ops {
      * clock_now() at the stop as nearly as it can be told. What the deadline leaves at the call is counted from the
      * stop, as long as the VMM answers. */
     int (*stop)(struct vmm *vmm, int fd, int64_t *stopped_at, struct error *err);
+    /* Source: what leaves memory that the engine carries itself out of the device state, on its way from this VMM.
+     * `carried` is copied; *filter is the caller's to close. NULL and 0: nothing can be left out of this guest's. */
+    int (*filter)(struct vmm *vmm, const struct vmm_carried *carried, struct vmm_filter **filter, struct error *err);
     /* Source: lets the device state through. Returns at once; vmm_wait_saved() waits for its end. */
     int (*release_device_state)(struct vmm *vmm, struct error *err);
     int (*wait_saved)(struct vmm *vmm, int64_t timeout_ns, struct error *err);

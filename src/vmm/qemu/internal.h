@@ -161,6 +161,7 @@ int qemu_set_downtime_limit(struct qemu *q, int64_t ms, struct error *err);
 int qemu_prepare(struct vmm *vmm, struct error *err);
 int qemu_can_move(struct vmm *vmm, struct error *err);
 int qemu_stop(struct vmm *vmm, int fd, int64_t *stopped_at, struct error *err);
+int qemu_filter(struct vmm *vmm, const struct vmm_carried *carried, struct vmm_filter **filter, struct error *err);
 int qemu_release_device_state(struct vmm *vmm, struct error *err);
 int qemu_wait_saved(struct vmm *vmm, int64_t timeout_ns, struct error *err);
 

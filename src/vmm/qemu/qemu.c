@@ -163,6 +163,7 @@ static const struct vmm_ops ops = {
     .drain = qemu_drain,
     .prepare = qemu_prepare,
     .stop = qemu_stop,
+    .filter = qemu_filter,
     .release_device_state = qemu_release_device_state,
     .wait_saved = qemu_wait_saved,
     .undo = qemu_undo,

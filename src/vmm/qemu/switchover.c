@@ -9,8 +9,10 @@
  *
  * Whatever breaks on the way, undo.c looks at where QEMU is and goes back from there.
  */
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "vmm/qemu/internal.h"
+#include "vmm/qemu/stream.h"
 
 #include <string.h>
 
@@ -157,6 +159,22 @@ int qemu_stop(struct vmm *vmm, int fd, int64_t *stopped_at, struct error *err) {
         return -1;
     }
     return 0;
+}
+
+/* The stream does not say how large a page is where the CPU's kind fixes it: on x86 it is 4 KiB. */
+int qemu_filter(struct vmm *vmm, const struct vmm_carried *carried, struct vmm_filter **filter, struct error *err) {
+    CLEANUP_JSON json_t *target = NULL;
+    char arch[32] = "";
+    *filter = NULL;
+    if (qmp_execute(qemu_of(vmm)->qmp, "query-target", NULL, &target, QMP_TIMEOUT, err) < 0) {
+        return -1;
+    }
+    query_string(json_object_get(target, "arch"), arch, sizeof(arch));
+    if (strcmp(arch, "x86_64") != 0 && strcmp(arch, "i386") != 0) {
+        return 0;
+    }
+    *filter = qemu_stream_open(carried, err);
+    return *filter != NULL ? 0 : -1;
 }
 
 int qemu_release_device_state(struct vmm *vmm, struct error *err) {
