@@ -7,27 +7,22 @@
 
 #include "base/log.h"
 
-/* Whether our passes carry the block that the VMM calls so, with what it holds when the guest stands still. Guest
- * memory is not meant, which the VMM leaves out by itself. */
-static bool is_carried(void *opaque, const char *block) {
-    (void)opaque;
-    (void)block;
-    return false;
-}
-
-/* Whether is_carried() is true of any block: if not, the device state is none of our business. */
-static bool carries_any(const struct source *s) {
-    (void)s;
-    return false;
-}
-
-int source_open_filter(struct source *s, struct vmm_filter **filter, struct error *err) {
-    *filter = NULL;
-    if (!carries_any(s)) {
-        return 0;
+/* Whether our passes carry anything that the VMM would write: if not, the device state is none of our business. */
+static bool carries_any(const struct vmm *vmm) {
+    for (size_t i = 0; i < vmm->ram_count; i++) {
+        if (vmm->ram[i].kind == VMM_RAM_OWN) {
+            return true;
+        }
     }
-    const struct vmm_carried carried = { .is_carried = is_carried, .opaque = s };
-    return s->vmm->ops->filter(s->vmm, &carried, filter, err);
+    return false;
+}
+
+/* On the relay's thread blocks are looked up in vmm->ram, which does not change any more once the two sides have agreed
+ * on it. */
+int source_open_filter(struct source *s, struct vmm_filter **filter, struct error *err) {
+    const struct vmm_carried carried = { .is_carried = vmm_carries, .opaque = s->vmm };
+    *filter = NULL;
+    return carries_any(s->vmm) ? s->vmm->ops->filter(s->vmm, &carried, filter, err) : 0;
 }
 
 void source_tell_filter(struct source *s) {

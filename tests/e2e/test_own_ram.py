@@ -140,6 +140,38 @@ def test_written_meanwhile(scene, tracker):
     assert after[1001 * PAGE:1002 * PAGE] == bytes(PAGE) and after[2500 * PAGE:2500 * PAGE + 2] == b"x\0"
 
 
+@pytest.mark.parametrize("tracker", TRACKERS)
+def test_qemu_sends_none_of_it(scene, tracker):
+    """Nor do its pages of it go over the wire; `device-state` is what did."""
+    there = scene.spare(extra=scene.other_rom)
+    migration = scene.migrate(there, {**OFF, "tracker": tracker})
+    filtered = migration.send.wait_event(event="filtered", timeout=PATIENCE)
+    report = migration.complete(PATIENCE)
+    check_equal(scene, there)
+    print(filtered)
+    assert filtered["pages"] >= (VRAM + ROM) // PAGE and "why" not in filtered
+    assert filtered["in"] > ROM + 700 * PAGE and filtered["out"] == report["device-state"] < MIB // 2
+
+
+@pytest.mark.parametrize("pages", [1, 1500, 4200])
+def test_qemu_sends_the_rest_of_it(scene, pages):
+    """The filter gives up in the middle of the video RAM, or of the ROM: what was left out is there by the passes, what
+    passes is QEMU's and right too."""
+    there = scene.spare(extra=scene.other_rom)
+    migration = scene.migrate(there, OFF, fault=f"give-up={pages}")
+    filtered = migration.send.wait_event(event="filtered", timeout=PATIENCE)
+    report = migration.complete(PATIENCE)
+    check_equal(scene, there)
+    assert filtered["pages"] == pages and filtered["why"] == "a fault that was planned"
+    assert filtered["out"] == report["device-state"]
+
+
+def test_a_vmm_that_does_not_say_what_it_is(scene):
+    """How large a page is in its stream depends on that."""
+    scene.check_failed(scene.migrate(scene.spare(extra=scene.other_rom), OFF, fault="qmp-refuse@query-target"))
+    scene.check_runs_on()
+
+
 def test_what_another_attempt_has_left(scene):
     """The destination holds a guest's video RAM from an attempt that failed: the next one finds none of it."""
     there = scene.spare(extra=scene.other_rom)

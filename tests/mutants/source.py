@@ -50,4 +50,7 @@ MUTANTS = table(
      "uint64_t now = atomic_load(",
      "uint64_t now = atomic_load(&link_conn(s->peer.link)->sent) + atomic_load(",
      SECOND + "test_a_peer_that_takes_nothing"),
+    ("own-twice", "RAM of the VMM's own that goes in the passes does not go with the device state too", "source_filter.c",
+     "return carries_any(s->vmm) ?", "return 0 ?",
+     "tests/e2e/test_own_ram.py::test_qemu_sends_none_of_it"),
 )

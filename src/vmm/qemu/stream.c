@@ -13,6 +13,7 @@
  */
 #include "vmm/qemu/stream.h"
 
+#include "base/fault.h"
 #include "vmm/qemu/cut.h"
 
 #include <endian.h>
@@ -73,7 +74,8 @@ struct stream {
         char name[NAME_MOST + 1]; /* that QEMU has named last; "" before */
         bool carried;
     } block;
-    struct { /* the record that was left out last, as it is when it names its block; whole between two records */
+    int64_t most; /* pages that may be left out yet: for the fault */
+    struct {      /* the record that was left out last, as it is when it names its block; whole between two records */
         size_t size;
         const uint8_t *rest; /* that belongs behind it and still lies in the feed */
         size_t rest_size;
@@ -437,6 +439,7 @@ static bool read_page(struct stream *s, uint64_t value, enum flag kind) {
     if (kind == XBZRLE) {
         return refuse_change(s);
     }
+    s->most--;
     atomic_fetch_add_explicit(&s->filter.counts.pages, 1, memory_order_relaxed);
     keep_header(s, value, p + size, rest);
     cut_skip(&s->cut, size + rest);
@@ -447,6 +450,9 @@ static bool read_record(struct stream *s) {
     const uint8_t *p = cut_look(&s->cut, 8);
     if (p == NULL) {
         return false;
+    }
+    if (s->most == 0) {
+        return give_up(s, "a fault that was planned");
     }
     uint64_t value = get_be64(p);
     if (value == EOS) {
@@ -506,5 +512,6 @@ struct vmm_filter *qemu_stream_open(const struct vmm_carried *carried, struct er
     s->filter.ops = &ops;
     s->carried = *carried;
     s->next = read_magic;
+    s->most = fault_value("give-up", NULL, INT64_MAX);
     return &s->filter;
 }
