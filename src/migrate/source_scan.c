@@ -4,7 +4,6 @@
 
 #include "base/bits.h"
 #include "base/clock.h"
-#include "base/fault.h"
 
 static void mark_written(void *opaque, uint16_t block, uint64_t first, uint64_t end) {
     struct source *s = opaque;
@@ -74,9 +73,6 @@ int source_scan(struct source *s, struct error *err) {
 }
 
 void source_settle(struct source *s) {
-    if (fault_planned("lose-unsettled", NULL)) {
-        ram_forget_unsettled(&s->sender.ram);
-    }
     ram_settle(&s->sender.ram);
     count_dirty(s);
 }

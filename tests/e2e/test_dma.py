@@ -1,48 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DMA in flight. The guest reads all the time from a disk that answers after a second, into pages that were pinned when
-the read was sent. What gets these pages across is the order: scan and protect, then drain, then copy, and a second look
-behind the next drain at what was copied without one."""
+"""DMA in flight. The guest reads all the time from a disk that does not answer for a while, into pages that were pinned
+when the read was sent. What gets these pages across is the order: scan and protect, then drain, then copy, and a second
+look behind the next drain at what was copied without one."""
 import os
 import signal
 import time
 
 import pytest
 
-from gwtest import engine as gw, oracle, slowdisk
+from gwtest import engine as gw, helddisk, oracle
 from gwtest.qemu import MIB, Disk
 
-# QEMU stops a guest when its reads have ended, and each of these takes a second.
-SLOW = {"autostart": "off", "stop-limit": 0}
+# QEMU drains to stop a guest, and the test decides when its reads end.
+HELD = {"autostart": "off", "stop-limit": 0}
 LOAD = {"mem": 40, "rate": 400, "disk": 0, "diskread": 4}
+IN_FLIGHT = 1  # seconds until all readers wait
+LONG = 4  # seconds that the reads stay in flight: the first pass, which waits for no drain, takes less
 
 
 @pytest.fixture
-def slow_disk(disks, root):
-    reason = slowdisk.missing()
+def held_disk(disks, root):
+    reason = helddisk.missing()
     if reason:
         pytest.skip(reason)
-    with slowdisk.SlowDisk(disks, 64 * MIB, 1) as disk:
+    with helddisk.HeldDisk(disks, 64 * MIB) as disk:
         yield disk
 
 
-def move(make_guest, slow_disk, fault):
-    disk = Disk(slow_disk.path, aio="threads")
-    guest = make_guest(memory=192 * MIB, load=LOAD, disk=disk)
+def both(make_guest, held_disk, load):
+    disk = Disk(held_disk.path, aio="threads")
+    guest = make_guest(memory=192 * MIB, load=load, disk=disk)
     guest.wait_ready()
-    time.sleep(1.5)  # reads are in flight, and in step
-    there = make_guest.destination(guest, disk=disk)
-    with gw.Migration(guest, there, settings=SLOW, fault=fault) as migration:
+    return guest, make_guest.destination(guest, disk=disk)
+
+
+def move(make_guest, held_disk, fault):
+    """Differences between the two ends' memory, and whether the first pass was over while the reads were in flight."""
+    guest, there = both(make_guest, held_disk, LOAD)
+    held_disk.hold()
+    time.sleep(IN_FLIGHT)
+    with gw.Migration(guest, there, settings=HELD, fault=fault) as migration:
+        time.sleep(LONG)
+        copied = any(event["event"] == "pass" for event in migration.send.events())
+        held_disk.release()
         migration.complete()
-    return oracle.compare_ram(guest, there)
+    return oracle.compare_ram(guest, there), copied
 
 
-def test_reads_in_flight_arrive(make_guest, slow_disk, engine):
-    assert move(make_guest, slow_disk, None) == {}
+def test_reads_in_flight_arrive(make_guest, held_disk, engine):
+    assert move(make_guest, held_disk, None) == ({}, False)
 
 
-def test_without_drains_they_do_not(make_guest, slow_disk, engine):
+def test_without_drains_they_do_not(make_guest, held_disk, engine):
     """If this finds nothing, the test above proves nothing."""
-    assert move(make_guest, slow_disk, "no-drain") != {}
+    differences, copied = move(make_guest, held_disk, "no-drain")
+    assert differences != {} and copied
+
+
+def test_reads_that_were_copied_in_flight_arrive(make_guest, held_disk, engine):
+    """Pass 2 and those behind it wait for no drain. What they copied is looked at again when the guest stands still."""
+    guest, there = both(make_guest, held_disk, {**LOAD, "mem": 4})
+    settings = {**HELD, "throttle-policy": "none", "downtime-limit": 1}  # it does not end by itself
+    with gw.Migration(guest, there, settings=settings, fault=f"hold@iterate={2000 * IN_FLIGHT}") as migration:
+        migration.send.wait_event(event="stage", stage="iterate")
+        held_disk.hold()
+        migration.send.wait_event(lambda event: event["event"] == "pass" and event["pass"] >= 3)
+        with migration.send.control() as control:
+            control.execute("migrate-force-switchover")
+        migration.send.wait_event(event="stage", stage="stop")
+        held_disk.release()
+        migration.complete()
+    assert oracle.compare_ram(guest, there) == {}
 
 
 LIMIT, READERS = 5, 1

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A disk whose reads are held for as long as a test likes: nbdkit's delay filter, mounted by nbdfuse.
+"""A disk whose reads are held for as long as a test likes: nbdkit's pause filter, mounted by nbdfuse.
 
 Opened with cache=none, a read of the guest pins its pages when it is sent and writes them, unseen by any page table,
 when it is answered: DMA in flight, stretched to seconds."""
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -20,11 +21,12 @@ def missing():
     return None if os.path.exists("/dev/fuse") else "there is no /dev/fuse"
 
 
-class SlowDisk:
-    """`path` is a raw image of `size` random bytes whose reads take `seconds`. Use as a context manager."""
+class HeldDisk:
+    """`path` is a raw image of `size` random bytes. Use as a context manager."""
 
-    def __init__(self, directory, size, seconds):
-        self._directory = tempfile.mkdtemp(prefix="slow-", dir=directory)
+    def __init__(self, directory, size):
+        self._directory = tempfile.mkdtemp(prefix="held-", dir=directory)
+        self._control = os.path.join(self._directory, "control")
         backing = os.path.join(self._directory, "backing")
         with open(backing, "wb") as file:
             for _ in range(size >> 20):
@@ -32,14 +34,28 @@ class SlowDisk:
         mount = os.path.join(self._directory, "mount")
         os.mkdir(mount)
         self.path = os.path.join(mount, "nbd")
-        self._child = process.spawn(["nbdfuse", mount, "--command", "nbdkit", "-s", "--filter=delay", "file", backing,
-                                     f"rdelay={seconds}"], stdin=subprocess.DEVNULL)
+        self._child = process.spawn(["nbdfuse", mount, "--command", "nbdkit", "-s", "--filter=pause", "file", backing,
+                                     f"pause-control={self._control}"], stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         while not os.path.exists(self.path):
             if self._child.poll() is not None or time.monotonic() > deadline:
                 self.close()
                 raise RuntimeError("nbdfuse did not mount")
             time.sleep(0.02)
+
+    def hold(self):
+        """What the disk was asked for is answered first; from then on nothing is, until release()."""
+        self._say(b"p")
+
+    def release(self):
+        self._say(b"r")
+
+    def _say(self, letter):
+        with socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(20)
+            control.connect(self._control)
+            control.sendall(letter)
+            assert control.recv(1) == letter.upper()
 
     def close(self):
         subprocess.run(["fusermount3", "-u", "-z", os.path.dirname(self.path)], check=False, capture_output=True)
