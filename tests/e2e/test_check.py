@@ -45,7 +45,8 @@ def texts(result, side, kind="refusals"):
 
 def ledgers(guest):
     """Records of this guest."""
-    names = os.listdir("/run/godwit") if os.path.isdir("/run/godwit") else []
+    run = os.environ.get("GODWIT_RUN", "/run/godwit")
+    names = os.listdir(run) if os.path.isdir(run) else []
     return [name for name in names if name.startswith(f"{guest.pid}-")]
 
 
