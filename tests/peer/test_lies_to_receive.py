@@ -270,7 +270,7 @@ FRAMES = {
     "descending runs": lambda p: runs(p, (5, 1), (3, 1)),
     "a page twice": lambda p: runs(p, (3, 2), (4, 1)),
     "another sum": lambda p: runs(p, (3, 2), pages=3),
-    "more pages than a batch": lambda p: runs(p, (0, 129)),
+    "more pages than a batch": lambda p: deflated(p, b"\xa5" * 129 * wire.PAGE, 129),
     "65536 runs": lambda p: wire.Frame(number=p.number, runs=[(i, 1) for i in range(65536)], payload=b"x"),
     "a short payload": lambda p: wire.Frame(number=p.number, runs=[(0, 2)], payload=b"x" * wire.PAGE),
     "no payload": lambda p: wire.Frame(number=p.number, runs=[(0, 1)]),
@@ -299,11 +299,12 @@ FRAMES = {
 }
 
 
-def deflated(peer, content):
+def deflated(peer, content, count=1):
+    """`count` pages from the first one on, right but for what `content` is too much or too little for them."""
     engine = zlib.compressobj(9, zlib.DEFLATED, -15)
     data = (engine.compress(content) + engine.flush())[:wire.PAGE]
-    return wire.Frame(number=peer.number, codec=wire.DEFLATE, runs=[(0, 1)], payload=data,
-                      digest=wire.digest(bytes(wire.PAGE), peer.secret))
+    return wire.Frame(number=peer.number, codec=wire.DEFLATE, runs=[(0, count)], payload=data,
+                      digest=wire.digest(content[:count * wire.PAGE].ljust(wire.PAGE, b"\0"), peer.secret))
 
 
 def change(peer, payload, **others):

@@ -195,6 +195,7 @@ static void malformed_deltas_are_refused(void **state) {
     MALFORMED(64, 1, 0);                            /* no bytes */
     MALFORMED(64, 1, 0, 'a');                       /* no end */
     MALFORMED(64, 2, 0, 'a');                       /* too few bytes */
+    MALFORMED(64, 64, 0, 'a');                      /* too few bytes, for all of the page */
     MALFORMED(64, 1, 64, 'a');                      /* just outside */
     MALFORMED(64, 2, 63, 'a', 'b');                 /* half outside */
     MALFORMED(64, 1, 62, 'a', 2, 0, 'b', 'c');      /* the second one outside */
