@@ -34,7 +34,7 @@ MUTANTS = table(
      "return f->codec != 255", RECEIVE + "test_frames_that_cannot_be[a codec that is none]"),
     ("raw-size", "pages without a codec are as many bytes as they are", "place.c",
      "return f->payload == raw_size(f)", "return f->payload <= raw_size(f)",
-     RECEIVE + "test_frames_that_cannot_be[a short payload]"),
+     RECEIVE + "test_raw_pages_are_as_many_bytes_as_they_are[2-1]"),
     ("zero-sent", "a page that was sent with content and is zero now is sent as zero", "gather.c",
      "if (!bits_test(block->sent, page)) {\n        return;", "if (1) {\n        return;", "meson:ram"),
     ("zero-forgets-digest", "a page that becomes zero loses its digest", "gather.c",
