@@ -75,7 +75,7 @@ WORDS = {
     "nothing at all": b"",
     "not JSON": b"{nonsense}",
     "half of an object": b'{"type": "reply", "stage": "in',
-    "a member twice": b'{"type": "reply", "type": "reply", "stage": "inspect"}',
+    "a member twice": b'{"type": "reply", "type": "reply", "stage": "DUE"}',  # right but for that
     "no UTF-8": b'{"type": "\xff\xfe"}',
     "a zero in a text": b'{"type": "rep\\u0000ly"}',
     "a deep array": b'{"type": ' + b"[" * 100000 + b"]" * 100000 + b"}",
@@ -85,7 +85,8 @@ WORDS = {
 @pytest.mark.parametrize("what", WORDS)
 @pytest.mark.parametrize("stage", ["inspect", "final"])
 def test_words_that_it_must_not_say(lie, stage, what):
-    assert lie(stage, lambda peer, _: peer.talk.send(WORDS[what]))["class"] == "peer"
+    text = WORDS[what].replace(b"DUE", stage.encode()) if isinstance(WORDS[what], bytes) else WORDS[what]
+    assert lie(stage, lambda peer, _: peer.talk.send(text))["class"] == "peer"
 
 
 @pytest.mark.parametrize("size", [wire.LONGEST_MESSAGE + 1, 1 << 31, 0xffffffff])
@@ -238,6 +239,8 @@ def test_a_connection_is_closed(lie, which, stage):
     def act(peer, _):
         peer.reply(stage)
         hang_up((peer.device if which == "device" else peer.channels[-1]).sock)
+        if which == "device" and (request := peer.talk.receive()) and request["type"] == "request":
+            peer.answer(request)  # QEMU's header went before the end of the connection: the state itself comes behind `final`
     began = time.monotonic()
     assert lie(stage, act, settings={"link-timeout": 30})["class"] == "link"
     assert time.monotonic() - began < 10
