@@ -38,7 +38,7 @@ MUTANTS = table(
     ("zero-sent", "a page that was sent with content and is zero now is sent as zero", "gather.c",
      "if (!bits_test(block->sent, page)) {\n        return;", "if (1) {\n        return;", "meson:ram"),
     ("zero-forgets-digest", "a page that becomes zero loses its digest", "gather.c",
-     "    ram_set_digest(block, page, (struct page_digest){ 0, 0 });\n", "", "meson:ram"),
+     "    ram_set_digest(block, page, (struct page_digest){ 0, 0 });\n", "", "meson:gather"),
     ("zero-drops-cache", "a page that becomes zero leaves the cache of last sent versions", "gather.c",
      "        cache_drop(g->cache, b->block, page);\n", "        ;\n", "meson:changes"),
     ("clean-what-was-taken", "a page is called clean where its content was put into a batch, and nowhere else", "gather.c",

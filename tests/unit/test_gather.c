@@ -135,6 +135,21 @@ static void pages_are_sorted(void **state) {
     batch_free(b);
 }
 
+/* What was sent before there were zeros is not there any more: it is sent again, though nothing of it has changed. */
+static void a_page_that_comes_back(void **state) {
+    (void)state;
+    struct batch *b = batch_new(64, NULL);
+    for (uint32_t number = 1; number < 6; number++) {
+        pass_begin(&pass, true);
+        write_page(0, 3, number % 2);
+        fill_batch(b, number);
+        assert_int_equal(b->full.pages, number % 2);
+        assert_int_equal(b->zero.pages, 1 - number % 2);
+    }
+    assert_int_equal(atomic_load(&counters.unchanged), 0);
+    batch_free(b);
+}
+
 /* Where the destination's VMM writes too, nothing is sent that builds upon what is there. */
 static void pages_that_go_whole(void **state) {
     (void)state;
@@ -201,8 +216,9 @@ static void it_does_not_look_at_everything(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rooms_of_a_batch), cmocka_unit_test(a_run_has_an_end), EACH(pages_are_sorted),
-        EACH(pages_that_go_whole),          EACH(a_batch_is_of_one_block),      EACH(it_does_not_look_at_everything),
+        cmocka_unit_test(rooms_of_a_batch),   cmocka_unit_test(a_run_has_an_end), EACH(pages_are_sorted),
+        EACH(a_page_that_comes_back),         EACH(pages_that_go_whole),          EACH(a_batch_is_of_one_block),
+        EACH(it_does_not_look_at_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
