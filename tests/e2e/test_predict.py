@@ -12,6 +12,7 @@ import pytest
 
 from gwtest import clean, engine as gw, oracle, places
 from gwtest.qemu import MIB
+from scene import wait_until
 
 POLICIES = {"none", "stepped", "staged", "rate"}
 RANGES = {"total-time", "downtime", "transferred", "work-lost", "remaining"}
@@ -146,9 +147,7 @@ def test_cancelled(make_stunt, engine, root):
     guest = make_stunt(memory=32 * MIB)
     before = clean.Snapshot(guest, [guest.directory])
     with gw.Engine("predict", "--qmp", guest.qmp_path, "--link", "1G", "--seconds", 60, machine=False) as watcher:
-        deadline = time.monotonic() + 20
-        while not clean.userfaultfds(guest.pid) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: clean.registered_ranges(guest.pid), "it watches")
         watcher.signal(signal.SIGINT)
         result = watcher.wait(20)
     assert result.code == 1 and "cancelled" in result.stderr
