@@ -86,6 +86,7 @@ def rate_between(before, after):
     return (after[0] - before[0]) / (after[1] - before[1])
 
 
+@pytest.mark.alone
 def test_limits_of_a_disk_hold(make_guest, disks, engine):
     """A drain lets all requests through that a limit holds back: few drains. Before, passes of 20 ms drained each, and
     185 reads/s came of 5."""
