@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a source says that it must not say: `receive` refuses it with a sentence, and the destination's guest never runs
 of what came."""
+import contextlib
 import dataclasses
 import os
 import socket
@@ -321,9 +322,10 @@ def test_frames_that_cannot_be(lie, what):
         frame = FRAMES[what](peer)
         peer.send_frame(frame)
         ends = isinstance(frame, wire.Frame) and frame.kind == wire.PASS_END
-        for i in range(ends, len(peer.channels)):
-            peer.send_frame(wire.pass_end(peer.number, i == 0), i)
-        peer.request("final", **{"pass": peer.number})
+        with contextlib.suppress(OSError):  # it may have hung up by now
+            for i in range(ends, len(peer.channels)):
+                peer.send_frame(wire.pass_end(peer.number, i == 0), i)
+            peer.request("final", **{"pass": peer.number})
     error = lie("final", act)
     assert error["class"] in ("peer", "corrupt"), error
     assert ram(lie.scene) == seen["before"], "a page was placed"
