@@ -4,6 +4,7 @@
 
 #include "base/bits.h"
 #include "base/clock.h"
+#include "base/fault.h"
 
 static void mark_written(void *opaque, uint16_t block, uint64_t first, uint64_t end) {
     struct source *s = opaque;
