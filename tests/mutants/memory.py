@@ -40,7 +40,7 @@ MUTANTS = table(
     ("zero-forgets-digest", "a page that becomes zero loses its digest", "gather.c",
      "    ram_set_digest(block, page, (struct page_digest){ 0, 0 });\n", "", "meson:gather"),
     ("zero-drops-cache", "a page that becomes zero leaves the cache of last sent versions", "gather.c",
-     "        cache_drop(g->cache, b->block, page);\n", "        ;\n", "meson:changes"),
+     "        cache_drop(g->cache, b->block, page);\n", "        ;\n", "meson:gather"),
     ("clean-what-was-taken", "a page is called clean where its content was put into a batch, and nowhere else", "gather.c",
      "bits_clear_range(dirty, begin, first);", "bits_clear_range(dirty, begin, chunk->end);", "meson:gather"),
     ("holes", "what the guest gave back is sent as zero when it was sent before", "removal.c",

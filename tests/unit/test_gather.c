@@ -150,6 +150,24 @@ static void a_page_that_comes_back(void **state) {
     batch_free(b);
 }
 
+/* A change is one from what the destination has: not from a version that zeros took the place of. */
+static void no_change_from_before_the_zeros(void **state) {
+    (void)state;
+    static const unsigned contents[] = { 1, 2, 0, 3, 4, 5 };
+    static const char parts[] = "ffzffd"; /* full, zero, delta */
+    struct batch *b = batch_new(64, NULL);
+    gather.cache = cache_open(1 << 20);
+    for (uint32_t i = 0; i < COUNT(contents); i++) {
+        pass_begin(&pass, true);
+        write_page(0, 3, contents[i]);
+        fill_batch(b, i + 1);
+        assert_int_equal(b->full.pages, parts[i] == 'f');
+        assert_int_equal(b->zero.pages, parts[i] == 'z');
+        assert_int_equal(b->delta.pages, parts[i] == 'd');
+    }
+    batch_free(b);
+}
+
 /* Where the destination's VMM writes too, nothing is sent that builds upon what is there. */
 static void pages_that_go_whole(void **state) {
     (void)state;
@@ -216,9 +234,9 @@ static void it_does_not_look_at_everything(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rooms_of_a_batch),   cmocka_unit_test(a_run_has_an_end), EACH(pages_are_sorted),
-        EACH(a_page_that_comes_back),         EACH(pages_that_go_whole),          EACH(a_batch_is_of_one_block),
-        EACH(it_does_not_look_at_everything),
+        cmocka_unit_test(rooms_of_a_batch),    cmocka_unit_test(a_run_has_an_end),   EACH(pages_are_sorted),
+        EACH(no_change_from_before_the_zeros), EACH(a_page_that_comes_back),         EACH(pages_that_go_whole),
+        EACH(a_batch_is_of_one_block),         EACH(it_does_not_look_at_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
