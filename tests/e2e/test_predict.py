@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """godwit predict: what it says, that the guest does not notice, and that a receiver it measures with goes on waiting."""
+import itertools
 import json
 import random
 import signal
@@ -13,6 +14,7 @@ import pytest
 from gwtest import clean, engine as gw, oracle, places
 from gwtest.qemu import MIB
 from scene import wait_until
+from test_own_ram import PAGE, Video, all_used
 
 POLICIES = {"none", "stepped", "staged", "rate"}
 RANGES = {"total-time", "downtime", "transferred", "work-lost", "remaining"}
@@ -105,6 +107,29 @@ def test_a_real_guest(make_guest, engine, root):
     assert report["status"] == "ends"
     before.check()
     assert guest.qmp.status() == "running"
+
+
+@pytest.mark.parametrize("tracker", ["async", "sync"])
+def test_video_memory_that_is_written(make_bare, tracker):
+    """What QEMU owns itself counts as the guest's: how much it is, and how much of it is written."""
+    guest = make_bare(memory=64 * MIB)
+    video, over = Video(guest), threading.Event()
+
+    def draw():
+        for n in itertools.count():
+            video.write(500, bytes([n % 256]) * (2048 * PAGE))
+            if over.wait(0.05):
+                return
+
+    drawing = threading.Thread(target=draw)
+    drawing.start()
+    try:
+        report = predict_json("--qmp", guest.qmp_path, "--link", "1gbit", "--seconds", 2, "--set", f"tracker={tracker}")
+    finally:
+        over.set()
+        drawing.join()
+    assert report["guest"]["ram"] == all_used(guest)
+    assert report["guest"]["dirty-rate"] > 8 * MIB, report["guest"]  # the firmware itself writes a few pages
 
 
 def test_the_receiver_that_measured_takes_the_guest(make_stunt, listening, root):
