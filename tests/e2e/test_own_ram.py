@@ -148,7 +148,6 @@ def test_qemu_sends_none_of_it(scene, tracker):
     filtered = migration.send.wait_event(event="filtered", timeout=PATIENCE)
     report = migration.complete(PATIENCE)
     check_equal(scene, there)
-    print(filtered)
     assert filtered["pages"] >= (VRAM + ROM) // PAGE and "why" not in filtered
     assert filtered["in"] > ROM + 700 * PAGE and filtered["out"] == report["device-state"] < MIB // 2
 
