@@ -175,6 +175,7 @@ def test_what_another_attempt_has_left(scene):
     """The destination holds a guest's video RAM from an attempt that failed: the next one finds none of it."""
     there = scene.spare(extra=scene.other_rom)
     scene.check_failed(scene.migrate(there, OFF, fault="fail@stop"))
+    scene.monitored.append(there.qmp_path)
     scene.wait_gone()
     assert holds(there, scene.noise)
     Video(scene.source).write(0, bytes(VRAM))
