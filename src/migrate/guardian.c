@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define LOOK_INTERVAL (250 * CLOCK_MS)
+#define SECOND_LOOK (100 * CLOCK_MS)
 #define SILENCE (3 * CLOCK_S)
 /* A killed process has ended after so long, or waits in the kernel for something that may never come. */
 #define END_PATIENCE CLOCK_S
@@ -93,7 +94,7 @@ static enum ending wait_for_engine(struct watch *w) {
     w->looked_at = clock_now();
     for (;;) {
         struct pollfd p = { .fd = w->channel, .events = POLLIN };
-        int n = poll(&p, 1, (int)(LOOK_INTERVAL / CLOCK_MS));
+        int n = poll(&p, 1, (int)((w->overdue ? SECOND_LOOK : LOOK_INTERVAL) / CLOCK_MS));
         if (n > 0) {
             char word;
             ssize_t got = read(w->channel, &word, 1);
