@@ -26,6 +26,7 @@ struct events_writer {
     size_t length;
     char *taken; /* the same size: what the thread writes */
     bool writing, ending;
+    bool left;     /* by events_close(), which has waited long enough: the thread frees all of it */
     unsigned lost; /* events since the last one that was kept */
 
     /* The thread's own. */
@@ -56,6 +57,17 @@ static void write_lines(struct events_writer *w, const char *text, size_t length
     }
 }
 
+static void free_writer(struct events_writer *w) {
+    if (w->fd >= 0) {
+        close(w->fd);
+    }
+    pthread_cond_destroy(&w->changed);
+    pthread_mutex_destroy(&w->lock);
+    free(w->text);
+    free(w->taken);
+    free(w);
+}
+
 static void *write_thread(void *opaque) {
     struct events_writer *w = opaque;
     pthread_mutex_lock(&w->lock);
@@ -76,20 +88,13 @@ static void *write_thread(void *opaque) {
         pthread_mutex_lock(&w->lock);
     }
     w->writing = false;
+    bool left = w->left;
     pthread_cond_broadcast(&w->changed);
     pthread_mutex_unlock(&w->lock);
-    return NULL;
-}
-
-static void free_writer(struct events_writer *w) {
-    if (w->fd >= 0) {
-        close(w->fd);
+    if (left) {
+        free_writer(w);
     }
-    pthread_cond_destroy(&w->changed);
-    pthread_mutex_destroy(&w->lock);
-    free(w->text);
-    free(w->taken);
-    free(w);
+    return NULL;
 }
 
 static struct events_writer *new_writer(const char *path, struct error *err) {
@@ -194,12 +199,14 @@ void events_close(struct events *e) {
     while (w->writing && pthread_cond_timedwait(&w->changed, &w->lock, &until) != ETIMEDOUT) {
     }
     bool writing = w->writing;
+    pthread_t thread = w->thread;
+    w->left = writing;
     pthread_mutex_unlock(&w->lock);
     if (writing) {
         log_warning("the last events are not written: their file takes nothing");
-        pthread_detach(w->thread); /* it ends with the process */
+        pthread_detach(thread); /* it ends with the process, or when the file takes them after all */
         return;
     }
-    pthread_join(w->thread, NULL);
+    pthread_join(thread, NULL);
     free_writer(w);
 }

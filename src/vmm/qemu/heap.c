@@ -90,6 +90,10 @@ static int search_heap(struct search *s, int memory, const struct mapping *heap,
     return 0;
 }
 
+static bool is_heap(const struct mapping *m) {
+    return strcmp(m->path, "[heap]") == 0 && !m->shared && m->readable;
+}
+
 int heap_find(int memory, const struct mapping *maps, size_t map_count, struct ramblock *blocks, size_t count,
               struct error *err) {
     CLEANUP_FREE unsigned *found = calloc(count + 1, sizeof(*found));
@@ -101,9 +105,15 @@ int heap_find(int memory, const struct mapping *maps, size_t map_count, struct r
         blocks[i].host = blocks[i].record = 0;
     }
     for (size_t i = 0; i < map_count; i++) {
-        const struct mapping *m = &maps[i];
-        if (strcmp(m->path, "[heap]") == 0 && !m->shared && m->readable && m->end - m->start <= HEAP_MAX &&
-            search_heap(&s, memory, m, err) < 0) {
+        struct mapping whole = maps[i];
+        if (!is_heap(&whole)) {
+            continue;
+        }
+        /* one that grew behind a fork is several mappings, and a record may lie across their border */
+        while (i + 1 < map_count && is_heap(&maps[i + 1]) && maps[i + 1].start == whole.end) {
+            whole.end = maps[++i].end;
+        }
+        if (whole.end - whole.start <= HEAP_MAX && search_heap(&s, memory, &whole, err) < 0) {
             return -1;
         }
     }
