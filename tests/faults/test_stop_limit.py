@@ -15,6 +15,8 @@ from gwtest.standstill import Standstill
 from monitor import Rule
 from scene import PATIENCE, processes_of, resolve, wait_until, words_of
 
+pytestmark = pytest.mark.alone  # what is measured is how long a guest stands still
+
 LIMIT = 1500  # ms
 MARGIN = 1.0  # seconds that may pass behind it
 STAGES = ["stop", "final", "device", "load"]
