@@ -9,7 +9,7 @@ from scene import PATIENCE, wait_until
 
 class Everything:
     """A monitor's rule: nothing is answered any more."""
-    hang = True
+    hang, does = True, None
 
     @staticmethod
     def meets(_):
