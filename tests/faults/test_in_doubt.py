@@ -73,8 +73,8 @@ def test_the_destination_refuses_to_run(make_real):
     assert there.qmp.status() == "paused"
 
 
-def check_it_is_there(scene, there, rule):
-    migration = scene.migrate(there, there_monitor=scene.watch(there, rule))
+def check_it_is_there(scene, there, rule, rewrite=None):
+    migration = scene.migrate(there, there_monitor=scene.watch(there, rule, rewrite=rewrite))
     sent, received = migration.send.wait(PATIENCE), migration.receive.wait(PATIENCE)
     assert sent.code == 0 and received.code == 0, (sent, received)
     assert states(scene, there) == ("postmigrate", "paused")
@@ -87,6 +87,15 @@ def test_the_guest_stops_by_itself_as_soon_as_it_runs_there(request, make):
     scene = request.getfixturevalue(make)()
     there = scene.spare()
     check_it_is_there(scene, there, Rule("cont", hang=True, does="stop"))
+
+
+def test_the_guest_stops_there_since_each_of_many_requests_fails(make_real):
+    """All of them are told of before `cont` is answered, and must not push out that it has run."""
+    error = (b'{"timestamp": {"seconds": 1, "microseconds": 0}, "event": "BLOCK_IO_ERROR", "data": {"device": "", '
+             b'"node-name": "disk", "operation": "write", "action": "stop", "nospace": false, "reason": "gone"}}\r\n')
+    scene = make_real()
+    check_it_is_there(scene, scene.spare(), Rule("cont", hang=True, does="stop"),
+                      lambda line: line + b"\n" + 100 * error if b'"RESUME"' in line else line)
 
 
 @pytest.mark.parametrize("make", ["make_scene", "make_real"])

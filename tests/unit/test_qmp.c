@@ -487,6 +487,47 @@ static void test_events_take_no_memory(void **state) {
     finish(&s, q);
 }
 
+static void serve_many_events(struct server *s) {
+    char name[64], id[64];
+    hear(s, name, id);
+    say(s, "{\"event\": \"STOP\"}\r\n{\"event\": \"RESUME\"}\r\n");
+    for (int i = 0; i < 3 * EVENTS_MAX; i++) {
+        say(s, i == 2 * EVENTS_MAX ? "{\"event\": \"MIGRATION\", \"data\": {\"action\": \"stop\"}}\r\n"
+                                   : "{\"event\": \"MIGRATION\", \"data\": {\"action\": \"report\"}}\r\n");
+    }
+    answer(s, id, "{}");
+}
+
+struct kinds {
+    int count;
+    char text[256]; /* where another kind came than before: its name and action */
+};
+
+static void note_kind(void *opaque, const struct qmp_event *e) {
+    struct kinds *k = opaque;
+    char kind[64];
+    snprintf(kind, sizeof(kind), "%s %s;", e->name, e->action);
+    size_t used = strlen(k->text), n = strlen(kind);
+    if (used < n || strcmp(k->text + used - n, kind) != 0) {
+        snprintf(k->text + used, sizeof(k->text) - used, "%s", kind);
+    }
+    k->count++;
+}
+
+/* What is said often does not push out what is said once. */
+static void test_many_events_of_one_kind(void **state) {
+    (void)state;
+    struct server s;
+    struct error err = { 0 };
+    struct kinds kinds = { 0 };
+    struct qmp *q = begin(&s, serve_many_events);
+    qmp_on_event(q, names, note_kind, &kinds);
+    assert_int_equal(qmp_execute(q, "x", NULL, NULL, LONG, &err), 0);
+    assert_string_equal(kinds.text, "STOP ;RESUME ;MIGRATION stop;MIGRATION report;");
+    assert_int_equal(kinds.count, EVENTS_MAX);
+    finish(&s, q);
+}
+
 /* The largest answers that are taken, by command. */
 static void serve_answers(struct server *s) {
     char name[64], id[64], *text = malloc(5 << 20);
@@ -589,6 +630,7 @@ int main(void) {
         cmocka_unit_test(test_split_lines),
         cmocka_unit_test(test_events_between),
         cmocka_unit_test(test_wait_event),
+        cmocka_unit_test(test_many_events_of_one_kind),
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_too_much_garbage),
         cmocka_unit_test(test_long_line),

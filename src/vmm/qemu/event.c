@@ -33,6 +33,33 @@ static void note_shutdown(struct event_queue *q, const char *name, const json_t 
     }
 }
 
+static struct qmp_event *place(struct event_queue *q, size_t i) {
+    return &q->ring[(q->first + i) % EVENTS_MAX];
+}
+
+/* Whether one that says the same came after event `i`. */
+static bool came_again(struct event_queue *q, size_t i) {
+    for (size_t k = i + 1; k < q->count; k++) {
+        if (strcmp(place(q, k)->name, place(q, i)->name) == 0 &&
+            strcmp(place(q, k)->action, place(q, i)->action) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A disk that fails says so once for each request, and RESUME is said but once. */
+static void forget_one(struct event_queue *q) {
+    size_t i = 0;
+    while (i < q->count && !came_again(q, i)) {
+        i++;
+    }
+    for (i = i < q->count ? i : 0; i + 1 < q->count; i++) {
+        *place(q, i) = *place(q, i + 1);
+    }
+    q->count--;
+}
+
 bool event_queue_add(struct event_queue *q, const json_t *message, int64_t when) {
     const char *name = json_string_value(json_object_get(message, "event"));
     const json_t *data = json_object_get(message, "data");
@@ -44,10 +71,9 @@ bool event_queue_add(struct event_queue *q, const json_t *message, int64_t when)
         return false;
     }
     if (q->count == EVENTS_MAX) {
-        q->first = (q->first + 1) % EVENTS_MAX;
-        q->count--;
+        forget_one(q);
     }
-    struct qmp_event *e = &q->ring[(q->first + q->count++) % EVENTS_MAX];
+    struct qmp_event *e = place(q, q->count++);
     e->when = when;
     copy_word(json_object_get(message, "event"), e->name, sizeof(e->name));
     copy_word(json_object_get(data, "action"), e->action, sizeof(e->action));

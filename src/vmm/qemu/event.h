@@ -29,7 +29,8 @@ struct event_queue {
     char shutdown[32]; /* the reason of a SHUTDOWN that no RESUME has followed, asked for or not; "" */
 };
 
-/* Keeps the event that `message` is, if it is one that is asked for. Too many: the oldest goes. False: not kept. */
+/* Keeps the event that `message` is, if it is one that is asked for. Too many: the oldest goes of which another of its
+ * name and action came later; where there is none, the oldest. False: not kept. */
 bool event_queue_add(struct event_queue *q, const json_t *message, int64_t when);
 /* The oldest, taken out; false when there is none. */
 bool event_queue_take(struct event_queue *q, struct qmp_event *event);
