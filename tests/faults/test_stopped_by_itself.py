@@ -42,3 +42,14 @@ def test_a_guest_that_is_switched_off_as_it_is_stopped(make_real):
     assert "the guest stays at the source" in sent.stderr, sent.stderr
     scene.wait_gone()
     assert scene.source.qmp.status() in ("shutdown", "postmigrate") and monitor.seen["cont"] == 0
+
+
+def test_a_guest_that_is_only_asked_to_switch_itself_off(make_real):
+    """A watchdog with the action "shutdown" presses the power button: the guest runs on, and does so elsewhere."""
+    def rewrite(line):
+        event = b'{"timestamp": {"seconds": 1, "microseconds": 0}, "event": "WATCHDOG", "data": {"action": "shutdown"}}\r\n'
+        return event + line if b'"MIGRATION"' in line and b'"active"' in line else line
+
+    scene = make_real()
+    there = scene.spare()
+    scene.migrate(there, source_monitor=scene.watch(scene.source, rewrite=rewrite)).complete(PATIENCE)

@@ -12,9 +12,9 @@
 static const char *const event_names[] = { "STOP",           "RESUME",         "SHUTDOWN", "MIGRATION",
                                            "BLOCK_IO_ERROR", "GUEST_PANICKED", "WATCHDOG", NULL };
 
-/* What makes a guest stop by itself. */
+/* What makes a guest stop by itself. Not a watchdog's "shutdown": that presses the power button of one that runs on. */
 static bool stops_guest(const struct qmp_event *event) {
-    static const char *const stopping[] = { "stop", "pause", "poweroff", "shutdown" };
+    static const char *const stopping[] = { "stop", "pause", "poweroff" };
     bool stops = strcmp(event->name, "SHUTDOWN") == 0;
     for (size_t i = 0; i < sizeof(stopping) / sizeof(stopping[0]); i++) {
         stops = stops || strcmp(event->action, stopping[i]) == 0;
