@@ -71,7 +71,7 @@ static void start(struct line *l, struct vmm_filter *f) {
     assert_ok(relay_start(&l->relay, a[1], b[1], f, &err) == 0, &err);
 }
 
-static void stop(struct line *l) {
+static void end_of(struct line *l) {
     relay_stop(&l->relay);
     close(l->in);
     close(l->out);
@@ -121,7 +121,7 @@ static void without_a_filter_all_passes(void **state) {
     assert_int_equal(atomic_load(&l.relay.bytes), SIZE);
     assert_ok(relay_result(&l.relay, &err) == 0, &err);
     assert_false(relay_broke(&l.relay));
-    stop(&l);
+    end_of(&l);
 }
 
 static void a_filter_says_what_passes(void **state) {
@@ -140,7 +140,7 @@ static void a_filter_says_what_passes(void **state) {
     assert_int_equal(atomic_load(&l.relay.filter->counts.in), SIZE);
     assert_ok(relay_result(&l.relay, &err) == 0, &err);
     assert_int_equal(closed, 0); /* its counts are still read */
-    stop(&l);
+    end_of(&l);
     assert_int_equal(closed, 1);
 }
 
@@ -154,7 +154,7 @@ static void a_filter_breaks_it_off(void **state) {
     assert_int_equal(carry(&l, SIZE), 300000);
     assert_true(relay_broke(&l.relay));
     assert_refused(relay_result(&l.relay, &err), &err, ERROR_VMM, "this cannot pass");
-    stop(&l);
+    end_of(&l);
     assert_int_equal(closed, 1);
 }
 
