@@ -66,6 +66,8 @@ def check_waits_on(receive, stage, *words):
         assert "waiting for another" in words_of(receive)
     assert receive.alive()
     receive.kill()
+    path = receive.args[receive.args.index("--qmp") + 1]
+    wait_until(lambda: not processes_of(path), "its guardian ends, and the guest is free for the next receiver")
 
 
 class Scene:
