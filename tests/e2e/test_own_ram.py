@@ -195,20 +195,29 @@ def test_written_when_it_stands_still(scene, tracker):
     scene.check_runs_on()
 
 
-def test_resized_meanwhile(scene):
-    """What the monitor says of a block is not what it said when the guest was inspected."""
-    lists = []
+@pytest.mark.parametrize("what", ["size", "place"])
+@pytest.mark.parametrize("side, lists, stage", [("source", 1, "iterate"), ("source", 2, "final"), ("there", 2, "stop")],
+                         ids=["before-the-stop", "in-the-pause", "before-it-loads"])
+def test_another_meanwhile(scene, side, lists, stage, what):
+    """What the monitor says of a block is not what it said when the guest was inspected, or the two sides agreed: from
+    the list behind `lists` on."""
+    seen = []
 
     def rewrite(line):
         if b"Block Name" in line:
-            lists.append(line)
-            if len(lists) > 1:
-                return re.sub(rb"(vga.vram    4 KiB  0x[0-9a-f]+ 0x[0-9a-f]+)1000000", rb"\g<1>0ff0000", line)
+            seen.append(line)
+            if len(seen) > lists:
+                size = rb"(vga.vram    4 KiB  0x[0-9a-f]{16} 0x0{9})1000000", rb"\g<1>0ff0000"
+                place = rb"(vga.vram    4 KiB  0x[0-9a-f]{12})0000", rb"\g<1>1000"
+                line, changed = re.subn(*(size if what == "size" else place), line)
+                assert changed == 1
         return line
 
-    watched = scene.watch(scene.source, rewrite=rewrite)
-    error = scene.check_failed(scene.migrate(scene.spare(extra=scene.other_rom), OFF, source_monitor=watched))
-    assert error["class"] == "refused" and "vga.vram" in error["desc"] and "meanwhile" in error["desc"], error
+    there = scene.spare(extra=scene.other_rom)
+    watched = scene.watch(scene.source if side == "source" else there, rewrite=rewrite)
+    error = scene.check_failed(scene.migrate(there, OFF, **{side + "_monitor": watched}))
+    assert error["stage"] == stage and error["class"] == "refused", error
+    assert "QEMU has its own RAM 0000:00:02.0/vga.vram in another place or size meanwhile" in error["desc"], error
     scene.check_runs_on()
 
 

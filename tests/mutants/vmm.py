@@ -3,6 +3,7 @@
 from table import table
 
 REFUSALS = "tests/faults/test_refusals.py::"
+OWN = "tests/e2e/test_own_ram.py::test_another_meanwhile"
 SECOND = "tests/peer/test_second_line.py::"
 
 MUTANTS = table(
@@ -36,6 +37,13 @@ MUTANTS = table(
      "tests/faults/test_stopped_by_itself.py::test_a_guest_that_is_switched_off_as_it_is_stopped"),
     ("stopped-by-itself", "a guest that has stopped by itself is left as it is", "switchover.c",
      "if (state->running || ", "if (true || ", "tests/faults/test_stopped_by_itself.py::test_a_guest_that_is_switched_off_meanwhile"),
+    ("own-before-it-loads", "RAM of QEMU's own is where it was before the device state is loaded on top of it", "incoming.c",
+     "qemu_check_own(q, err) < 0 || ", "", OWN + "[before-it-loads-size]", OWN + "[before-it-loads-place]"),
+    ("own-in-the-pause", "RAM of QEMU's own is where it was when the last of it is sent", "changes.c",
+     "findings_take(&found, qemu_check_own(q, err), err) < 0 || check_all", "check_all",
+     OWN + "[in-the-pause-size]", OWN + "[in-the-pause-place]"),
+    ("own-place", "RAM of QEMU's own is known by its place too", "own.c", "now->offset == then->offset && ", "",
+     OWN + "[before-the-stop-place]"),
     ("own-offered", "a destination names RAM of QEMU's own that it was offered", "own.c",
      "return kept == json_array_size(ids)", "return kept <= json_array_size(ids)",
      "tests/peer/test_agreed_ram.py::test_what_was_not_offered"),
@@ -46,7 +54,7 @@ MUTANTS = table(
      "bool proved = memory >= 0 && ", "bool proved = memory >= 0 || ",
      "tests/e2e/test_own_ram.py::test_that_cannot_be_reached"),
     ("own-resized", "RAM of QEMU's own that has changed meanwhile is noticed", "own.c", "now->used == then->used &&", "",
-     "tests/e2e/test_own_ram.py::test_resized_meanwhile"),
+     OWN + "[before-the-stop-size]"),
     ("heap-once", "a record that is in QEMU's heap twice is none", "heap.c", "if (found[i] != 1)", "if (found[i] == 0)",
      "meson:platform-heap"),
     ("heap-only", "what lies elsewhere than in the heap is no record", "heap.c", "strcmp(m->path, \"[heap]\") == 0 && ", "",
