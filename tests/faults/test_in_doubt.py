@@ -73,6 +73,18 @@ def test_the_destination_refuses_to_run(make_real):
     assert there.qmp.status() == "paused"
 
 
+def test_what_ran_there_before_was_not_this_guest(make_real):
+    """Only a RESUME behind the source's word counts: it is asked to run, refuses, and the guest is given back."""
+    events = b"".join(b'{"timestamp": {"seconds": 1, "microseconds": 0}, "event": "%s"}\r\n' % name
+                      for name in (b"RESUME", b"STOP"))
+    scene = make_real()
+    there = scene.spare()
+    monitor = scene.watch(there, Rule("cont", nth=0), rewrite=lambda line: (
+        events + line if b'"MIGRATION"' in line and b'"completed"' in line else line))
+    check_given_back(scene, scene.migrate(there, there_monitor=monitor))
+    assert states(scene, there) == ("running", "paused")
+
+
 def check_it_is_there(scene, there, rule, rewrite=None):
     migration = scene.migrate(there, there_monitor=scene.watch(there, rule, rewrite=rewrite))
     sent, received = migration.send.wait(PATIENCE), migration.receive.wait(PATIENCE)

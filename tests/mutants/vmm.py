@@ -26,6 +26,8 @@ MUTANTS = table(
      SECOND + "test_what_its_operator_did_before_it_failed"),
     ("ran-and-stopped", "a guest that has run at the destination is never given back, whatever it does now", "qemu.c",
      "        ledger_note_ran(l);\n", "", "tests/faults/test_in_doubt.py::test_the_guest_has_run_there_whatever_its_vmm_says"),
+    ("ran-before", "what ran at the destination before it was asked to run the guest was not that guest", "qemu.c",
+     " && ledger_owner(l) == LEDGER_DESTINATION", "", "tests/faults/test_in_doubt.py::test_what_ran_there_before_was_not_this_guest"),
     ("ran-and-failed", "that a guest has run is not pushed out by what its disks say", "event.c",
      "!came_again(q, i)", "came_again(q, q->count)",
      "tests/faults/test_in_doubt.py::test_the_guest_stops_there_since_each_of_many_requests_fails"),
