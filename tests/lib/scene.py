@@ -117,9 +117,11 @@ class Scene:
         self._engines += [migration.send, migration.receive]
         return migration
 
-    def send(self, peer, **options):
-        """A godwit that sends the guest to a scripted peer (peer_destination.Destination); options of gw.Engine."""
-        return self._start("send", "--qmp", self.source.qmp_path, "--to", peer.address, **options)
+    def send(self, peer, monitor=None, **options):
+        """A godwit that sends the guest to a scripted peer (peer_destination.Destination); options of gw.Engine.
+        `monitor`: of watch(), between it and the guest."""
+        qmp = (monitor.qmp_path, "--pid", self.source.pid) if monitor else (self.source.qmp_path,)
+        return self._start("send", "--qmp", *qmp, "--to", peer.address, **options)
 
     def receive(self, there=None, monitor=None, args=(), **options):
         """A godwit that receives for a fresh destination: it has `guest` and the `port` where it listens. `monitor`: of

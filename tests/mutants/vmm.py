@@ -4,6 +4,7 @@ from table import table
 
 REFUSALS = "tests/faults/test_refusals.py::"
 OWN = "tests/e2e/test_own_ram.py::test_another_meanwhile"
+TOLD = "tests/peer/test_agreed_ram.py::test_addresses_that_a_vmm_tells"
 SECOND = "tests/peer/test_second_line.py::"
 
 MUTANTS = table(
@@ -46,6 +47,10 @@ MUTANTS = table(
      OWN + "[in-the-pause-size]", OWN + "[in-the-pause-place]"),
     ("own-place", "RAM of QEMU's own is known by its place too", "own.c", "now->offset == then->offset && ", "",
      OWN + "[before-the-stop-place]"),
+    ("own-in-one-piece", "RAM of QEMU's own is read where one mapping holds all of it", "own.c", "m->end - b->host >= b->used && ", "",
+     TOLD + "[across its end]"),
+    ("own-of-no-file", "RAM of QEMU's own is memory of no file", "own.c", " && m->inode == 0", "", TOLD + "[of a file]"),
+    ("own-once", "no memory is of two blocks", "own.c", "if (overlaps || strcmp", "if ((overlaps && false) || strcmp", TOLD + "[twice]"),
     ("own-offered", "a destination names RAM of QEMU's own that it was offered", "own.c",
      "return kept == json_array_size(ids)", "return kept <= json_array_size(ids)",
      "tests/peer/test_agreed_ram.py::test_what_was_not_offered"),

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which RAM of QEMU's own goes in the passes is agreed upon: nobody gets the other to count blocks as it does not."""
 import copy
+import os
+import re
 
 import pytest
 
@@ -89,3 +91,46 @@ def test_what_a_source_offers(make_real, lie, taken):
         assert reply["own-ram"] == taken
         peer.talk.send({"type": "abort", "class": "peer", "desc": "enough"})
         receive.wait(PATIENCE)
+
+
+def mappings(guest):
+    """(start, end, permissions, inode) of each."""
+    with open(f"/proc/{guest.pid}/maps", encoding="utf-8") as maps:
+        for line in maps:
+            where, permissions, _, _, inode = line.split()[:5]
+            start, end = (int(word, 16) for word in where.split("-"))
+            yield start, end, permissions, int(inode)
+
+
+def telling(addresses):
+    """What makes a monitor say these addresses of blocks and no others, as since 8.2, whatever QEMU it is."""
+    def rewrite(line):
+        if b"Block Name" not in line:
+            return line
+        line = re.sub(rb" 0x[0-9a-f]{16} +r[wo]", b"", line)
+        for name, at in addresses.items():
+            row = rb"( %s +\d+ [KM]iB(?: +0x[0-9a-f]{16}){3})" % re.escape(name.encode())
+            line, found = re.subn(row, rb"\1 0x%016x  rw" % at, line)
+            assert found == 1
+        return line
+    return rewrite
+
+
+@pytest.mark.parametrize("case", ["right", "across its end", "no whole page", "of a file", "twice"])
+def test_addresses_that_a_vmm_tells(make_real, case):
+    """Only memory that is the process's own, in one piece, and of one block is read."""
+    scene = make_real()
+    maps = list(mappings(scene.source))
+    ram = next(m[0] for m in maps if m[3] == os.stat(scene.source.ram_paths[0]).st_ino)
+    start, end = next((m[0], m[1]) for m in maps if m[2] == "rw-p" and m[3] == 0 and m[1] - m[0] >= 4 << 20)
+    of_file = next(m[0] for m in maps if m[2] == "rw-p" and m[3] != 0 and m[1] - m[0] >= 64 << 10)
+    told = {"right": {ROM: start}, "across its end": {ROM: end - 4096}, "no whole page": {ROM: start + 8},
+            "of a file": {ROM: of_file}, "twice": {ROM: start, BIOS: start + 4096}}[case]
+    with Destination() as peer:
+        send = scene.send(peer, monitor=scene.watch(scene.source, rewrite=telling({"ram0": ram, **told})))
+        request = peer.serve("inspect")
+        offered = [block["id"] for block in request["args"]["guest"]["own-ram"]]
+        peer.answer(request, **{"own-ram": ["nonsense"]})
+        scene.check_failed_alone(send)
+    assert len(offered) == (1 if case in ("right", "twice") else 0) and set(offered) <= {BIOS, ROM}
+    scene.check_runs_on()
