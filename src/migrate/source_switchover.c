@@ -174,11 +174,11 @@ int source_hand_over(struct source *s, struct error *err) {
     if (s->peer.reply != NULL) { /* it would be taken for the answer to 'run' */
         return error_set(err, ERROR_PEER, "the destination has answered to nothing that it was asked");
     }
+    switchover_hand_over(&s->switchover); /* before the move: a disk that hangs in it is a word that does not come */
     if (ledger_move(s->vmm->ledger, LEDGER_NOBODY, err) < 0) {
         return -1;
     }
     source_wait_handed_over(s);
-    switchover_hand_over(&s->switchover);
     limit_silence(s, INT64_MAX); /* now a doubt would be worse than a wait */
     return 0;
 }

@@ -78,6 +78,7 @@ enum behaviour {
     HANGS_IDLY,        /* silent, but the guest runs freely */
     HANGS_HANDED_OVER, /* silent, and the guest is not the source's any more */
     HANGS_OVERDUE,     /* the same, and nobody waits for its word any more */
+    HANGS_HAS_RUN,     /* the same, but it is known that the guest has run at the destination */
     WAS_TOLD_TO_RUN,   /* the destination's */
     WAITS,             /* the destination's, before anything was loaded */
 };
@@ -122,19 +123,22 @@ static _Noreturn void engine(enum behaviour behaviour) {
         _exit(9);
     }
     bool destination = behaviour == WAS_TOLD_TO_RUN,
-         over = behaviour == HANDS_OVER || behaviour == HANGS_HANDED_OVER || behaviour == HANGS_OVERDUE;
+         over = behaviour == HANDS_OVER || (behaviour >= HANGS_HANDED_OVER && behaviour <= HANGS_HAS_RUN);
     if ((over || destination) && ledger_move(g.ledger, LEDGER_NOBODY, &err) < 0) {
         _exit(9);
     }
     if (destination && ledger_move(g.ledger, LEDGER_DESTINATION, &err) < 0) {
         _exit(9);
     }
-    if (behaviour >= HANGS && behaviour <= HANGS_OVERDUE && behaviour != HANGS_IDLY) {
+    if (behaviour >= HANGS && behaviour <= HANGS_HAS_RUN && behaviour != HANGS_IDLY) {
         ledger_stand(g.ledger, LEDGER_STOPPED, true);
+    }
+    if (behaviour == HANGS_HAS_RUN) {
+        ledger_note_ran(g.ledger);
     }
     if (over) {
         ledger_word_by(g.ledger,
-                       behaviour == HANGS_OVERDUE ? clock_now() + 500 * CLOCK_MS : clock_now() + 60 * CLOCK_S);
+                       behaviour >= HANGS_OVERDUE ? clock_now() + 500 * CLOCK_MS : clock_now() + 60 * CLOCK_S);
     }
     if (behaviour == NOTES && make_notes(&g) < 0) {
         _exit(9);
@@ -260,7 +264,7 @@ static void a_silent_engine_is_ended(void **state) {
  * whether it would be for the better. All at once, for it takes its time. */
 static void other_engines_are_not(void **state) {
     (void)state;
-    static const enum behaviour behaviours[] = { BEATS, HANGS_IDLY, HANGS_HANDED_OVER };
+    static const enum behaviour behaviours[] = { BEATS, HANGS_IDLY, HANGS_HANDED_OVER, HANGS_HAS_RUN };
     struct ledger *ledgers[COUNT(behaviours)], *own = fake_vmm.ledger;
     pid_t pids[COUNT(behaviours)];
     for (size_t i = 0; i < COUNT(behaviours); i++) {
@@ -275,7 +279,7 @@ static void other_engines_are_not(void **state) {
     }
     while (waitpid(-1, NULL, 0) > 0) {
     }
-    assert_int_equal(atomic_load(&seen->undone), 3);
+    assert_int_equal(atomic_load(&seen->undone), 4);
     assert_int_equal(atomic_load(&seen->resumed), 2);
     for (size_t i = 0; i < COUNT(behaviours); i++) {
         ledger_close(ledgers[i], true);
