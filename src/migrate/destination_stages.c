@@ -7,8 +7,6 @@
 #include "base/log.h"
 #include "migrate/destination_parts.h"
 
-#include <fcntl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define CHANNEL_PATIENCE (30 * CLOCK_S)
@@ -71,22 +69,6 @@ int destination_attach(struct destination *d, json_t *args, json_t *reply, struc
     return 0;
 }
 
-/* The relay carries what comes on the device connection to `vmm_end`'s other end. */
-static int start_relay(struct destination *d, int *vmm_end, struct error *err) {
-    int ends[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
-        return error_errno(err, ERROR_SYSTEM, "socketpair");
-    }
-    *vmm_end = ends[1];
-    /* A copy: with its own the link breaks the relay off when it breaks itself. */
-    int wire = fcntl(d->caller.device.fd, F_DUPFD_CLOEXEC, 0);
-    if (wire < 0) {
-        close(ends[0]);
-        return error_errno(err, ERROR_SYSTEM, "dup");
-    }
-    return relay_start(&d->relay, wire, ends[0], NULL, err);
-}
-
 /* Before the source stops its guest: the VMM waits for the device state. What comes early (the VMM's own small RAM)
  * may be loaded early; the device state itself the source holds back until all guest memory is here. */
 int destination_stop(struct destination *d, json_t *args, json_t *reply, struct error *err) {
@@ -94,7 +76,8 @@ int destination_stop(struct destination *d, json_t *args, json_t *reply, struct 
     (void)reply;
     destination_ram_hurry(&d->ram);
     CLEANUP_CLOSE int vmm_end = -1;
-    if (takeover_move(&d->takeover, TAKEOVER_LOADING, err) < 0 || start_relay(d, &vmm_end, err) < 0) {
+    if (takeover_move(&d->takeover, TAKEOVER_LOADING, err) < 0 ||
+        relay_open(&d->relay, RELAY_FROM_WIRE, d->caller.device.fd, NULL, &vmm_end, err) < 0) {
         return -1;
     }
     return d->vmm->ops->load_begin(d->vmm, vmm_end, err);

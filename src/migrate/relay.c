@@ -2,6 +2,7 @@
 #include "migrate/relay.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -66,10 +67,9 @@ static void *run(void *opaque) {
     return NULL;
 }
 
-static void close_filter(struct relay *r) {
-    if (r->filter != NULL) {
-        r->filter->ops->close(r->filter);
-        r->filter = NULL;
+static void close_filter(struct vmm_filter *f) {
+    if (f != NULL) {
+        f->ops->close(f);
     }
 }
 
@@ -79,7 +79,8 @@ int relay_start(struct relay *r, int from, int to, struct vmm_filter *filter, st
         error_errno(err, ERROR_SYSTEM, "cannot start the relay of the device state");
         close(from);
         close(to);
-        close_filter(r);
+        close_filter(filter);
+        r->filter = NULL;
         if (r->event_fd >= 0) {
             close(r->event_fd);
         }
@@ -87,6 +88,24 @@ int relay_start(struct relay *r, int from, int to, struct vmm_filter *filter, st
     }
     r->started = true;
     return 0;
+}
+
+int relay_open(struct relay *r, enum relay_way way, int wire, struct vmm_filter *filter, int *vmm_end,
+               struct error *err) {
+    int ends[2] = { -1, -1 }, copy = -1;
+    /* A copy of the wire: with its own the link breaks the relay off when it breaks itself. */
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0 || (copy = fcntl(wire, F_DUPFD_CLOEXEC, 0)) < 0) {
+        error_errno(err, ERROR_SYSTEM, "cannot connect the device state");
+        if (ends[0] >= 0) {
+            close(ends[0]);
+            close(ends[1]);
+        }
+        close_filter(filter);
+        return -1;
+    }
+    *vmm_end = ends[1];
+    return way == RELAY_TO_WIRE ? relay_start(r, ends[0], copy, filter, err)
+                                : relay_start(r, copy, ends[0], filter, err);
 }
 
 void relay_stop(struct relay *r) {
@@ -99,7 +118,8 @@ void relay_stop(struct relay *r) {
     r->started = false;
     close(r->from);
     close(r->to);
-    close_filter(r);
+    close_filter(r->filter);
+    r->filter = NULL;
     close(r->event_fd);
 }
 

@@ -23,6 +23,12 @@ struct relay {
     struct error failure;   /* the thread's, until it is joined */
 };
 
+enum relay_way { RELAY_TO_WIRE, RELAY_FROM_WIRE };
+
+/* Starts one between the VMM and a connection to the other host, of which it takes a copy: *vmm_end is what the VMM
+ * writes into or reads from, the caller's to close. Takes over the filter (or NULL), also when it fails. */
+int relay_open(struct relay *r, enum relay_way way, int wire, struct vmm_filter *filter, int *vmm_end,
+               struct error *err);
 /* Takes over both descriptors and the filter (or NULL). At the end of `from`, `to` is shut down for writing. */
 int relay_start(struct relay *r, int from, int to, struct vmm_filter *filter, struct error *err);
 /* Breaks a running relay off, joins it, closes the descriptors. Safe when it was never started. */

@@ -16,8 +16,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#include <fcntl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define FINAL_TIMEOUT (10 * CLOCK_S)
@@ -42,28 +40,11 @@ static int vmm_failed(struct source *s, struct error *err) {
     return -1;
 }
 
-/* The relay carries what the VMM writes into `*vmm_end`'s other end to the destination. */
 static int start_relay(struct source *s, int *vmm_end, struct error *err) {
     struct vmm_filter *filter;
-    if (source_open_filter(s, &filter, err) < 0) {
-        return -1;
-    }
-    int ends[2] = { -1, -1 }, wire = -1;
-    /* A copy of the wire: with its own the link breaks the relay off when it breaks itself. */
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0 ||
-        (wire = fcntl(s->peer.device.fd, F_DUPFD_CLOEXEC, 0)) < 0) {
-        error_errno(err, ERROR_SYSTEM, "cannot connect the device state");
-        if (ends[0] >= 0) {
-            close(ends[0]);
-            close(ends[1]);
-        }
-        if (filter != NULL) {
-            filter->ops->close(filter);
-        }
-        return -1;
-    }
-    *vmm_end = ends[1];
-    return relay_start(&s->switchover.relay, ends[0], wire, filter, err);
+    return source_open_filter(s, &filter, err) < 0
+               ? -1
+               : relay_open(&s->switchover.relay, RELAY_TO_WIRE, s->peer.device.fd, filter, vmm_end, err);
 }
 
 int source_stop(struct source *s, struct error *err) {
