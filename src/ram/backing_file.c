@@ -3,6 +3,7 @@
 #include "ram/backing_internal.h"
 
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "ram/zero.h"
 
 #include <errno.h>
@@ -13,23 +14,13 @@
 #include <unistd.h>
 
 int on_file_read(const struct backing *b, uint64_t at, uint64_t size, uint8_t *to, struct error *err) {
-    int fd = backing_fd(b);
-    while (size > 0) {
-        ssize_t n = pread(fd, to, size, (off_t)at);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n < 0) {
-            return error_errno(err, ERROR_SYSTEM, "cannot read the RAM file of %s", b->id);
-        }
-        if (n == 0) {
-            return error_set(err, ERROR_SYSTEM, "the RAM file of %s has become shorter than the guest's memory", b->id);
-        }
-        to += n;
-        at += (uint64_t)n;
-        size -= (uint64_t)n;
+    ssize_t n = io_read_at(backing_fd(b), to, size, at);
+    if (n < 0) {
+        return error_errno(err, ERROR_SYSTEM, "cannot read the RAM file of %s", b->id);
     }
-    return 0;
+    return (uint64_t)n == size
+               ? 0
+               : error_set(err, ERROR_SYSTEM, "the RAM file of %s has become shorter than the guest's memory", b->id);
 }
 
 int on_file_next_extent(const struct backing *b, uint64_t from, uint64_t *start, uint64_t *end, struct error *err) {

@@ -11,11 +11,11 @@
 #include "ram/backing.h"
 
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "ram/zero.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #define PIECE (256u << 10)
 
@@ -29,9 +29,9 @@ static const struct memory *memory_of(const struct backing *b) {
     return (const struct memory *)b;
 }
 
-/* What a call that moved `n` bytes and no more means. */
+/* What a call means that moved `n` bytes, and less than all. */
 static int cannot(const struct backing *b, ssize_t n, const char *what, struct error *err) {
-    if (n == 0) {
+    if (n >= 0) {
         return error_set(err, ERROR_VMM, "the VMM has ended: its memory %s cannot be %s any more", b->id, what);
     }
     if (errno == EIO || errno == EFAULT) {
@@ -43,36 +43,14 @@ static int cannot(const struct backing *b, ssize_t n, const char *what, struct e
 
 static int memory_read(const struct backing *b, uint64_t at, uint64_t size, uint8_t *to, struct error *err) {
     const struct memory *m = memory_of(b);
-    while (size > 0) {
-        ssize_t n = pread(m->fd, to, size, (off_t)(m->address + at));
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return cannot(b, n, "read", err);
-        }
-        to += n;
-        at += (uint64_t)n;
-        size -= (uint64_t)n;
-    }
-    return 0;
+    ssize_t n = io_read_at(m->fd, to, size, m->address + at);
+    return n == (ssize_t)size ? 0 : cannot(b, n, "read", err);
 }
 
 static int memory_place(struct backing *b, uint64_t at, uint64_t size, const uint8_t *from, struct error *err) {
     const struct memory *m = memory_of(b);
-    while (size > 0) {
-        ssize_t n = pwrite(m->fd, from, size, (off_t)(m->address + at));
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return cannot(b, n, "written", err);
-        }
-        from += n;
-        at += (uint64_t)n;
-        size -= (uint64_t)n;
-    }
-    return 0;
+    ssize_t n = io_write_at(m->fd, from, size, m->address + at);
+    return n == (ssize_t)size ? 0 : cannot(b, n, "written", err);
 }
 
 static int memory_next_extent(const struct backing *b, uint64_t from, uint64_t *start, uint64_t *end,

@@ -20,6 +20,7 @@
 
 #include "base/bits.h"
 #include "base/cleanup.h"
+#include "base/io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -82,19 +83,7 @@ static int write_zeros(struct small *s, uint64_t at, uint64_t size, struct error
 static int small_place(struct backing *b, uint64_t at, uint64_t size, const uint8_t *from, struct error *err) {
     struct small *s = (struct small *)b;
     LOCK_GUARD(&s->write_lock);
-    while (size > 0) {
-        ssize_t n = pwrite(s->file.fd, from, size, (off_t)at);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return cannot_write(b, err);
-        }
-        from += n;
-        at += (uint64_t)n;
-        size -= (uint64_t)n;
-    }
-    return 0;
+    return io_write_at(s->file.fd, from, size, at) == (ssize_t)size ? 0 : cannot_write(b, err);
 }
 
 static int small_zero(struct backing *b, uint64_t at, uint64_t size, struct error *err) {

@@ -2,11 +2,11 @@
 #include "vmm/qemu/heap.h"
 
 #include "base/cleanup.h"
+#include "base/io.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Of the record, from its host address on. */
 #define AT_OFFSET 16u
@@ -53,21 +53,11 @@ static void try_place(struct search *s, const uint8_t *p, uint64_t address) {
 
 /* 1 with all bytes, 0 when there is less: the heap has shrunk. */
 static int read_exactly(int memory, uint64_t address, uint8_t *to, size_t size, struct error *err) {
-    while (size > 0) {
-        ssize_t n = pread(memory, to, size, (off_t)address);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return n == 0 || errno == EIO || errno == EFAULT
-                       ? 0
-                       : error_errno(err, ERROR_SYSTEM, "cannot read the heap of the VMM");
-        }
-        to += n;
-        address += (uint64_t)n;
-        size -= (size_t)n;
+    ssize_t n = io_read_at(memory, to, size, address);
+    if (n < 0 && errno != EIO && errno != EFAULT) {
+        return error_errno(err, ERROR_SYSTEM, "cannot read the heap of the VMM");
     }
-    return 1;
+    return n == (ssize_t)size;
 }
 
 static int search_heap(struct search *s, int memory, const struct mapping *heap, struct error *err) {
