@@ -35,17 +35,17 @@ static void add(struct run *r, uint64_t page) {
 
 /* The destination holds zeros where nothing was sent. A page that was sent without a digest, as behind a rejection, is
  * not known. */
-static bool differs(const struct ram_block *b, uint64_t page, const uint8_t *bytes, struct page_digest digest) {
+static bool differs(const struct ram_block *b, uint64_t page, const uint8_t *bytes, const struct digest_key *key) {
     struct page_digest sent = ram_digest(b, page);
     if (digest_known(sent)) {
-        return !digest_equal(sent, digest);
+        return !digest_equal(sent, digest_page(key, bytes));
     }
     return bits_test(b->sent, page) || !is_zero(bytes, RAM_PAGE_SIZE);
 }
 
-static void note_sent(struct ram_block *b, uint64_t page, const uint8_t *bytes, struct page_digest digest) {
+static void note_sent(struct ram_block *b, uint64_t page, const uint8_t *bytes, const struct digest_key *key) {
     bool zero = is_zero(bytes, RAM_PAGE_SIZE);
-    ram_set_digest(b, page, zero ? (struct page_digest){ 0, 0 } : digest);
+    ram_set_digest(b, page, zero ? (struct page_digest){ 0, 0 } : digest_page(key, bytes));
     if (zero) {
         bits_clear(b->sent, page);
     } else {
@@ -62,16 +62,13 @@ static int compare_block(struct ram_block *b, const struct digest_key *key, bool
         }
         for (uint64_t i = 0; i < n; i++) {
             const uint8_t *bytes = piece + i * RAM_PAGE_SIZE;
-            if (bits_test(b->dirty, first + i)) {
-                continue; /* is known, and says nothing of when it was written */
-            }
-            struct page_digest digest = digest_page(key, bytes);
-            if (!differs(b, first + i, bytes, digest)) {
+            /* one that is dirty is known, and says nothing of when it was written */
+            if (bits_test(b->dirty, first + i) || !differs(b, first + i, bytes, key)) {
                 continue;
             }
             add(run, first + i);
             if (seen) {
-                note_sent(b, first + i, bytes, digest);
+                note_sent(b, first + i, bytes, key);
             }
         }
     }
