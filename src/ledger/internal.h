@@ -28,10 +28,9 @@ struct record {
     _Atomic uint32_t standing;
     _Atomic int64_t beat;     /* clock_now() */
     _Atomic int64_t moved_at; /* clock_wall() */
+    _Atomic int64_t word_by;  /* clock_now(); 0: nobody waits */
     _Atomic uint32_t used;    /* bytes, the head included: entries end here */
-    uint32_t reserved;
-    _Atomic int64_t word_by; /* clock_now() */
-    uint32_t reserved_too[4];
+    uint32_t reserved[5];
 };
 
 #define HEAD_SIZE ((uint32_t)256)

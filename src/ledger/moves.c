@@ -23,18 +23,17 @@
 #include "base/log.h"
 #include "ledger/internal.h"
 
+/* A record serves those who come when its engine is dead, and for them it need not be on a disk: the host still runs.
+ * The disk is for a host that loses its power. At the destination it loses its VMM too; a record that says SOURCE and
+ * one that says NOBODY then tell the same, that the guest never ran here, so the guest need not stand still until the
+ * second is written. */
 static const struct move {
     enum ledger_side side;
     enum ledger_owner from, to;
     bool back; /* not once the guest has run at the destination */
     const char *why;
-    bool soon; /* on disk when the disk likes, or with the next move: see below */
-}
-/* A record serves those who come when its engine is dead, and for them it need not be on a disk: the host still runs.
- * The disk is for a host that loses its power. At the destination it loses its VMM too; a record that says SOURCE and
- * one that says NOBODY then tell the same, that the guest never ran here, so the guest need not stand still until the
- * second is written. */
-moves[] = {
+    bool soon; /* on disk when the disk likes, or with the next move: see above */
+} moves[] = {
     { LEDGER_AT_SOURCE, LEDGER_SOURCE, LEDGER_NOBODY, false, "handed over" },
     { LEDGER_AT_SOURCE, LEDGER_NOBODY, LEDGER_DESTINATION, false, "the destination has it" },
     { LEDGER_AT_SOURCE, LEDGER_NOBODY, LEDGER_SOURCE, true, "the destination never runs it" },
