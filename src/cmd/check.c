@@ -93,8 +93,7 @@ static int parse(struct check_options *o, int argc, char **argv, struct error *e
         return error_set(err, ERROR_USAGE, "what is '%s' for? See 'godwit check --help'", argv[optind]);
     }
     if (o->qmp_path == NULL) {
-        return error_set(err, ERROR_USAGE,
-                         "--qmp is missing: the VMM's QMP socket, a path, unix:PATH or tcp:HOST:PORT");
+        return options_miss_qmp(err);
     }
     if (!o->has_address) {
         return error_set(err, ERROR_USAGE, "--to is missing: tcp:HOST:PORT or unix:PATH of a waiting 'godwit receive'");

@@ -119,13 +119,16 @@ static int take_option(struct options *o, int option, struct error *err) {
     }
 }
 
+int options_miss_qmp(struct error *err) {
+    return error_set(err, ERROR_USAGE, "--qmp is missing: the VMM's QMP socket, a path, unix:PATH or tcp:HOST:PORT");
+}
+
 static int check_complete(const struct options *o, int left, const char *extra, struct error *err) {
     if (left > 0) {
         return error_set(err, ERROR_USAGE, "what is '%s' for? See 'godwit %s --help'", extra, o->command);
     }
     if (o->qmp_path == NULL) {
-        return error_set(err, ERROR_USAGE,
-                         "--qmp is missing: the VMM's QMP socket, a path, unix:PATH or tcp:HOST:PORT");
+        return options_miss_qmp(err);
     }
     if (!o->has_address) {
         return error_set(err, ERROR_USAGE, "--%s is missing: tcp:HOST:PORT or unix:PATH", o->address_name);

@@ -40,6 +40,9 @@ void options_help(FILE *out);
 /* Closes the VMM and prints the report: JSON on stdout with --json, else a line for people. Takes the reference. */
 void options_end(const struct options *o, struct vmm *vmm, json_t *report);
 
+/* What --qmp would have been. Returns -1. */
+int options_miss_qmp(struct error *err);
+
 /* A command that failed before it had anything to report: says why on stderr, and with `json` as the one object on
  * stdout. Returns `status`. */
 int options_fail(bool json, const struct error *err, int status);

@@ -121,8 +121,7 @@ static int check_complete(const struct predict_options *o, int left, const char 
         return error_set(err, ERROR_USAGE, "what is '%s' for? See 'godwit predict --help'", extra);
     }
     if (o->qmp_path == NULL) {
-        return error_set(err, ERROR_USAGE,
-                         "--qmp is missing: the VMM's QMP socket, a path, unix:PATH or tcp:HOST:PORT");
+        return options_miss_qmp(err);
     }
     if (o->has_address == (o->link > 0)) {
         return error_set(err, ERROR_USAGE,
