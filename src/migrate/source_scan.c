@@ -16,10 +16,7 @@ static void mark_written(void *opaque, uint16_t block, uint64_t first, uint64_t 
 /* Adds to `written` what was written since the last look, and protects it again. */
 static int look(struct source *s, struct error *err) {
     source_defer_look(s, s->sender.view.scanned_at != 0 ? clock_now() - s->sender.view.scanned_at : 0);
-    if (view_scan(&s->sender.view, mark_written, s, err) < 0) {
-        return -1;
-    }
-    return 0;
+    return view_scan(&s->sender.view, mark_written, s, err);
 }
 
 /* Between passes also what only comparing finds. */
