@@ -10,7 +10,7 @@
 /* Whether our passes carry anything that the VMM would write: if not, the device state is none of our business. */
 static bool carries_any(const struct vmm *vmm) {
     for (size_t i = 0; i < vmm->ram_count; i++) {
-        if (vmm->ram[i].kind == VMM_RAM_OWN) {
+        if (!vmm->ram[i].skipped) {
             return true;
         }
     }

@@ -2,7 +2,7 @@
 #include "view/memory.h"
 
 struct backing *memory_open(const struct vmm_ram *ram, bool write, struct error *err) {
-    if (ram->kind == VMM_RAM_OWN) {
+    if (ram->kind == VMM_RAM_MEMORY) {
         struct backing_memory memory = {
             .id = ram->id, .size = ram->size, .address = ram->ranges[0].start, .fd = ram->fd
         };

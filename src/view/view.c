@@ -54,7 +54,7 @@ int view_track(struct view *v, enum tracker_kind kind, const struct remote_witne
     }
     for (size_t i = 0; i < v->vmm->ram_count; i++) {
         const struct vmm_ram *r = &v->vmm->ram[i];
-        if (r->kind == VMM_RAM_OWN) {
+        if (!r->guest) {
             track_own(v, i);
             continue;
         }

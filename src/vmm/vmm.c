@@ -16,7 +16,7 @@ int vmm_match(struct vmm *vmm, json_t *source, struct error *err) {
 bool vmm_carries(void *opaque, const char *id) {
     const struct vmm *vmm = opaque;
     for (size_t i = 0; i < vmm->ram_count; i++) {
-        if (vmm->ram[i].kind == VMM_RAM_OWN && strcmp(vmm->ram[i].id, id) == 0) {
+        if (!vmm->ram[i].skipped && strcmp(vmm->ram[i].id, id) == 0) {
             return true;
         }
     }

@@ -23,22 +23,27 @@
 enum vmm_side { VMM_SOURCE, VMM_DESTINATION };
 
 enum vmm_ram_kind {
-    VMM_RAM_FILE, /* a back end of guest RAM: a file that the VMM has mapped shared */
-    VMM_RAM_OWN,  /* memory of the VMM's process: video RAM, option ROMs, flash, tables */
+    VMM_RAM_FILE,   /* a file that the VMM has mapped shared: read and written as a file */
+    VMM_RAM_MEMORY, /* memory that is private to the VMM's process, whatever it was mapped from: by address */
 };
 
 /* One block of guest RAM. */
 struct vmm_ram {
     char id[128]; /* the VMM's name of it; the same at both ends */
     enum vmm_ram_kind kind;
+    bool guest;   /* RAM of the guest, which goes in our passes or not at all; else the VMM's own: video RAM,
+                     option ROMs, flash, tables */
+    bool skipped; /* the VMM itself can leave it out of its migration stream */
+    bool hugetlb;
     uint64_t size;      /* bytes */
     uint64_t page_size; /* 4096 or the hugetlb size */
-    int fd; /* the file, or /proc/PID/mem; opened for reading (source) or both (destination); owned by the guest object
-             */
-    dev_t device;
+    int fd; /* the file, or /proc/PID/mem; for reading (source) or both (destination). This and the next are owned by
+               the guest object */
+    int origin;   /* VMM_RAM_MEMORY: the file that is mapped there, which has the pages that nobody has written yet; for
+                     reading; -1: none, such pages are zero */
+    dev_t device; /* of the file, or of the origin */
     ino_t inode;
-    bool hugetlb;
-    struct vmm_ram_range {   /* where the process has it mapped; VMM_RAM_OWN: one, of `size` bytes */
+    struct vmm_ram_range {   /* where the process has it mapped; VMM_RAM_MEMORY: one, of `size` bytes from offset 0 */
         uint64_t start, end; /* addresses in the process */
         uint64_t offset;     /* bytes into the file at start */
     } * ranges;
@@ -85,9 +90,9 @@ struct vmm_ops {
      * inspect(). -1: they could not be compared, as for a description that makes no sense. */
     int (*match)(struct vmm *vmm, json_t *source, struct findings *found, struct error *err);
 
-    /* Blocks of VMM_RAM_OWN come with the device state, and then while the guest stands still: unless both sides have
-     * them, and they go as the rest of RAM does. inspect() adds those that can be reached to vmm->ram, behind the
-     * files. Now the sides agree on which of them; all others leave vmm->ram and stay with the device state.
+    /* RAM of the VMM's own comes with the device state, and then while the guest stands still: unless both sides have
+     * it, and it goes as the guest's RAM does. inspect() adds those blocks that can be reached to vmm->ram, behind the
+     * guest's. Now the sides agree on which of them; all others leave vmm->ram and stay with the device state.
      * agree(): destination, once the source fits: looks at its own anew and keeps those that the source's description
      * has in the same size. Returns their ids for the source, a new reference. adopt(): source: keeps those that the
      * destination has named (NULL: none). */
@@ -156,7 +161,7 @@ struct vmm {
     size_t ram_count;
 };
 
-/* Whether a block of that name is one of the VMM's own memory that goes as RAM does. `opaque`: the struct vmm. */
+/* Whether our passes carry a block of that name, which the VMM would send too. `opaque`: the struct vmm. */
 bool vmm_carries(void *opaque, const char *id);
 
 /* For who wants to go on: the op, and -1 also for what it refuses; what it remarks is a warning. */

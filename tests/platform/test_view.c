@@ -241,7 +241,7 @@ static void own_memory(enum tracker_kind kind) {
     snprintf(path, sizeof(path), "/proc/%d/mem", (int)s.target.pid);
     uint64_t at = target_start_address(&s.target) + 8 * SMALL_PAGE;
     s.ranges[1] = (struct vmm_ram_range){ at, at + 8 * SMALL_PAGE, 0 };
-    s.blocks[1].kind = VMM_RAM_OWN;
+    s.blocks[1].kind = VMM_RAM_MEMORY;
     s.blocks[1].range_count = 1;
     s.blocks[1].fd = open(path, O_RDONLY | O_CLOEXEC);
     assert_true(s.blocks[1].fd >= 0);

@@ -20,7 +20,6 @@ static const struct {
                     "unplug it first" },
     { "vhost-user-", "vhost-user back ends write the guest's RAM unseen: unplug it first" },
     { "ivshmem", "its memory is shared with others and cannot be moved: unplug it first" },
-    { "virtio-mem", "its memory comes and goes while godwit works: unplug it first" },
     { "sev-", "the memory of a confidential guest cannot be read from outside" },
     { "tdx-guest", "the memory of a confidential guest cannot be read from outside" },
     { "s390-pv-guest", "the memory of a confidential guest cannot be read from outside" },

@@ -61,7 +61,7 @@ int qemu_still_movable(struct vmm *vmm, struct error *err) {
     if (check_all(q, &found, err) < 0 || qemu_find_blockers(q, &found, err) < 0 || qemu_find_jobs(q, &found, err) < 0 ||
         findings_take(&found, qemu_check_blocked_reasons(q, err), err) < 0 ||
         findings_take(&found, qemu_check_ram(q, true, err), err) < 0 ||
-        findings_take(&found, qemu_check_own(q, err), err) < 0) {
+        findings_take(&found, qemu_check_memory(q, err), err) < 0) {
         return -1;
     }
     json_array_clear(found.remarks); /* said already */
@@ -72,7 +72,7 @@ int qemu_unchanged(struct vmm *vmm, struct error *err) {
     struct qemu *q = qemu_of(vmm);
     struct findings found CLEANUP_FINDINGS = FINDINGS_INIT;
     if (findings_take(&found, qemu_check_ram(q, false, err), err) < 0 ||
-        findings_take(&found, qemu_check_own(q, err), err) < 0 || check_all(q, &found, err) < 0) {
+        findings_take(&found, qemu_check_memory(q, err), err) < 0 || check_all(q, &found, err) < 0) {
         return -1;
     }
     return findings_conclude(&found, err);

@@ -87,7 +87,7 @@ static json_t *describe_ram(const struct vmm *vmm) {
     json_t *list = json_array();
     for (size_t i = 0; i < vmm->ram_count; i++) {
         const struct vmm_ram *r = &vmm->ram[i];
-        if (r->kind == VMM_RAM_FILE) {
+        if (r->guest) {
             json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "id", r->id, "size", (json_int_t)r->size,
                                                   "page-size", (json_int_t)r->page_size));
         }

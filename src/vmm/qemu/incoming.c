@@ -8,7 +8,7 @@
 int qemu_load_begin(struct vmm *vmm, int fd, struct error *err) {
     struct qemu *q = qemu_of(vmm);
     /* What was filled must still be what it was: the device state is loaded on top of it. */
-    if (qemu_check_own(q, err) < 0 || qemu_settings_apply(q, err) < 0) {
+    if (qemu_check_memory(q, err) < 0 || qemu_settings_apply(q, err) < 0) {
         return -1;
     }
     qemu_record_descriptor(q);

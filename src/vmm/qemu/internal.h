@@ -52,13 +52,13 @@ struct qemu {
         struct did_descriptor *descriptor;
         struct did_migration *migration;
         struct did_load *load;
-    } did;                /* entries of the ledger; NULL before begin(), and what a dead engine did not record */
-    uint64_t all_ram;     /* bytes of all RAM blocks, QEMU's own included, at the inspection; 0: it does not tell */
-    bool resumed;         /* a RESUME event has come since it was cleared */
-    char by_itself[32];   /* the last event with which the guest stopped by itself; "" since it was cleared */
-    int64_t stopped_at;   /* clock_now() of the last STOP event, 0: none since it was cleared */
-    struct ramblock *own; /* own.c: what was told of the blocks of its own that are in vmm.ram */
-    size_t own_count;
+    } did;                  /* entries of the ledger; NULL before begin(), and what a dead engine did not record */
+    uint64_t all_ram;       /* bytes of all RAM blocks, QEMU's own included, at the inspection; 0: it does not tell */
+    bool resumed;           /* a RESUME event has come since it was cleared */
+    char by_itself[32];     /* the last event with which the guest stopped by itself; "" since it was cleared */
+    int64_t stopped_at;     /* clock_now() of the last STOP event, 0: none since it was cleared */
+    struct ramblock *known; /* look.c: what was told of the blocks in vmm.ram that are found by address */
+    size_t known_count;
     json_t *described; /* {"devices", "disks"} as they were described last; NULL: never */
     int64_t said_at;   /* clock_now() of the last MIGRATION event */
     char said[32];     /* what it said: QEMU's word for the migration's status; "" since it was cleared */
@@ -120,8 +120,11 @@ int qemu_find_ram(struct qemu *q, struct findings *found, struct error *err);
 /* Whether the back ends and their mappings are those that were inspected; with `others` also that nobody else maps
  * them, which looks at every process. */
 int qemu_check_ram(struct qemu *q, bool others, struct error *err);
-/* A new block behind the others, with nothing but its id; NULL: no memory. */
+/* look.c: whether all blocks that are found by their address are what and where they were. */
+int qemu_check_memory(struct qemu *q, struct error *err);
+/* A new block behind the others, with nothing but its id; NULL: no memory. Takes block i away. */
 struct vmm_ram *qemu_add_ram(struct qemu *q, const char *id, struct error *err);
+void qemu_drop_ram(struct qemu *q, size_t i);
 /* For qsort(). */
 int qemu_ram_by_id(const void *a, const void *b);
 int qemu_check_blocked_reasons(struct qemu *q, struct error *err);
@@ -130,8 +133,6 @@ void qemu_free_ram(struct vmm *vmm);
 /* own.c: RAM that is QEMU's own. Adds to vmm->ram, behind the back ends, all that can be reached; of large blocks that
  * cannot a remark (`found` may be NULL). Counts all RAM blocks too. */
 int qemu_find_own(struct qemu *q, struct findings *found, struct error *err);
-/* Whether those in vmm->ram are what and where they were. */
-int qemu_check_own(struct qemu *q, struct error *err);
 /* A new reference: [{"id", "size"}]. */
 json_t *qemu_describe_own(const struct vmm *vmm);
 json_t *qemu_agree(struct vmm *vmm, const json_t *source, struct error *err);

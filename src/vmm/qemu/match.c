@@ -92,7 +92,7 @@ static int match_one_ram(const struct vmm_ram *here, const json_t *there, struct
 
 static bool has_ram(const struct vmm *vmm, const char *id) {
     for (size_t i = 0; i < vmm->ram_count; i++) {
-        if (vmm->ram[i].kind == VMM_RAM_FILE && strcmp(vmm->ram[i].id, id) == 0) {
+        if (vmm->ram[i].guest && strcmp(vmm->ram[i].id, id) == 0) {
             return true;
         }
     }
@@ -105,8 +105,7 @@ static int match_ram(const struct vmm *vmm, const json_t *theirs, struct finding
         return error_set(err, ERROR_PEER, "the source's description of its guest has no ram");
     }
     for (size_t i = 0; i < vmm->ram_count; i++) {
-        if (vmm->ram[i].kind == VMM_RAM_FILE &&
-            match_one_ram(&vmm->ram[i], find_ram(list, vmm->ram[i].id), f, err) < 0) {
+        if (vmm->ram[i].guest && match_one_ram(&vmm->ram[i], find_ram(list, vmm->ram[i].id), f, err) < 0) {
             return -1;
         }
     }

@@ -361,10 +361,16 @@ static bool read_end_of_records(struct stream *s) {
     return pass(s, 8 + FOOTER_SIZE, s->section == END ? read_all : read_section);
 }
 
+/* Of a back end the stream has its path, on newer machine types, where the engine has its id. */
+static const char *engines_name(const char *name) {
+    static const char objects[] = "/objects/";
+    return strncmp(name, objects, sizeof(objects) - 1) == 0 ? name + sizeof(objects) - 1 : name;
+}
+
 static void name_is(struct stream *s, const uint8_t *name, size_t size) {
     memcpy(s->block.name, name, size);
     s->block.name[size] = '\0';
-    s->block.carried = s->carried.is_carried(s->carried.opaque, s->block.name);
+    s->block.carried = s->carried.is_carried(s->carried.opaque, engines_name(s->block.name));
 }
 
 /* Begins to keep a record: what it says of its page, the block's name, and what stands before its body. */

@@ -83,7 +83,7 @@ static int wait_pre_switchover(struct qemu *q, int64_t limit, struct query_migra
 static int check_ram_is_skipped(const struct qemu *q, const struct query_migration *m, struct error *err) {
     uint64_t ours = 0;
     for (size_t i = 0; i < q->vmm.ram_count; i++) {
-        ours += q->vmm.ram[i].kind == VMM_RAM_FILE ? q->vmm.ram[i].size : 0;
+        ours += q->vmm.ram[i].skipped ? q->vmm.ram[i].size : 0;
     }
     /* Where QEMU does not list its blocks: its own RAM is less than the guest's. */
     uint64_t own = q->all_ram > ours ? q->all_ram - ours + ours / 2 : ours - 1; /* ROMs may have grown since */
