@@ -29,12 +29,14 @@ static void describe(struct scene *s) {
     s->ranges[1] = (struct vmm_ram_range){ at + 12 * page, at + 16 * page, 0 };
     s->ranges[2] = (struct vmm_ram_range){ at + 8 * page, at + 12 * page, 4 * page };
     s->blocks[0] = (struct vmm_ram){ .id = "low",
+                                     .guest = true,
                                      .size = 7 * page,
                                      .page_size = page,
                                      .fd = s->target.file,
                                      .ranges = &s->ranges[0],
                                      .range_count = 1 };
     s->blocks[1] = (struct vmm_ram){ .id = "high",
+                                     .guest = true,
                                      .size = 8 * page,
                                      .page_size = page,
                                      .fd = s->target.file,
@@ -242,6 +244,7 @@ static void own_memory(enum tracker_kind kind) {
     uint64_t at = target_start_address(&s.target) + 8 * SMALL_PAGE;
     s.ranges[1] = (struct vmm_ram_range){ at, at + 8 * SMALL_PAGE, 0 };
     s.blocks[1].kind = VMM_RAM_MEMORY;
+    s.blocks[1].guest = false;
     s.blocks[1].range_count = 1;
     s.blocks[1].fd = open(path, O_RDONLY | O_CLOEXEC);
     assert_true(s.blocks[1].fd >= 0);
