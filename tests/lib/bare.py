@@ -5,17 +5,12 @@ from gwtest.qemu import MIB
 
 
 class Bare(qemu.Guest):
-    def __init__(self, directory, memory=64 * MIB, memory_args=None, edit=None, **options):
+    def __init__(self, directory, memory=64 * MIB, edit=None, **options):
         """
-        memory_args  what stands for RAM on the command line, instead of a shared file
         edit         edit(list of arguments) gives the arguments that QEMU gets
         """
-        self._instead = memory_args
         self._edit = edit
         super().__init__(directory, memory=memory, **options)
-
-    def _memory_args(self, machine, numa):
-        return self._instead or super()._memory_args(machine, numa)
 
     def _boot_args(self, kernel_args):
         return []

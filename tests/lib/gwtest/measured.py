@@ -39,9 +39,10 @@ class Measured:
     memory   bytes
     load     settings of the load
     exact    the memory is just that, though an older QEMU may then lose writes of a busy guest (stock.loses_writes)
+    private  the memory is QEMU's own (-m alone) and no shared file
     """
 
-    def __init__(self, memory, load, link=None, cpus=1, exact=False, baseline=BASELINE_SECONDS):
+    def __init__(self, memory, load, link=None, cpus=1, exact=False, baseline=BASELINE_SECONDS, private=False):
         self.baseline = baseline
         self.memory = memory
         self.stack = contextlib.ExitStack()
@@ -49,8 +50,10 @@ class Measured:
         self.stack.callback(shutil.rmtree, directory)
         try:
             self.hosts = self.stack.enter_context(netns.Hosts(link) if link else netns.Hosts())
-            self.source = qemu.Guest(directory, "source", memory=memory if exact else stock.memory(memory), cpus=cpus,
-                                     netns=self.hosts.a.netns, load=load)
+            size = memory if exact else stock.memory(memory)
+            alone = ["-machine", "pc", "-m", f"{size // 1024}K"] if private else None
+            self.source = qemu.Guest(directory, "source", memory=size, cpus=cpus, netns=self.hosts.a.netns, load=load,
+                                     memory_args=alone)
             self.stack.callback(self.source.remove)
             self.destination = self.source.destination(name="destination", netns=self.hosts.b.netns)
             self.stack.callback(self.destination.remove)

@@ -27,7 +27,8 @@ class Guest(Vmm):
     """
 
     def __init__(self, directory, name="guest", machine="pc", memory=1024 * MIB, backends=None, numa=False, cpus=1,
-                 disk=None, load=None, incoming=False, netns=None, kernel_args="", extra=(), binary=None, accel=None):
+                 disk=None, load=None, incoming=False, netns=None, kernel_args="", extra=(), binary=None, accel=None,
+                 memory_args=None):
         """
         directory    for sockets, the log, and the RAM file `name`.ram when `backends` is not given: take a tmpfs
         backends     list of Backend; more than one, or numa=True, makes NUMA nodes
@@ -36,6 +37,7 @@ class Guest(Vmm):
         incoming     a destination: -incoming defer -S
         netns        name of the network namespace to run in
         extra        more arguments for QEMU
+        memory_args  what stands for RAM on the command line, instead of shared files
         """
         self.name = name
         self.directory = str(directory)
@@ -43,7 +45,7 @@ class Guest(Vmm):
         self.disk = Disk(disk) if isinstance(disk, (str, os.PathLike)) else disk
         self.load = dict(load or {})
         self._options = {"machine": machine, "numa": numa, "cpus": cpus, "kernel_args": kernel_args, "extra": extra,
-                         "binary": binary, "accel": accel}
+                         "binary": binary, "accel": accel, "memory_args": memory_args}
         self.netns = netns
         self.qmp_path = self._file("qmp")
         self.control_path = self._file("monitor")
@@ -66,6 +68,8 @@ class Guest(Vmm):
         return os.path.join(self.directory, f"{self.name}.{kind}")
 
     def _memory_args(self, machine, numa):
+        if self._options["memory_args"]:
+            return list(self._options["memory_args"])
         total = sum(b.size for b in self.backends)
         args = []
         for b in self.backends:
