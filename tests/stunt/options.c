@@ -11,7 +11,7 @@
 static const char usage[] =
     "stunt: a guest that looks like QEMU from outside, for tests\n"
     "  --qmp PATH                      unix socket to listen on\n"
-    "  --ram ID,size=BYTES,path=FILE   a block of RAM; may be repeated\n"
+    "  --ram ID,size=BYTES,path=FILE   a block of RAM; may be repeated; path=anonymous: memory of its own\n"
     "  --incoming defer                wait for migrate-incoming (also -incoming)\n"
     "  -S                              do not run by yourself\n"
     "  --seed N --fill PERCENT --mix TEXT,POINTER,RANDOM,ZERO   the content of RAM at the start\n"

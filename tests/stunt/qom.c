@@ -2,6 +2,7 @@
 #include "qom.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define CPU_TYPE "qemu64-x86_64-cpu"
@@ -16,7 +17,8 @@ static void add_child(json_t *list, const char *name, const char *type) {
 
 static void list_objects(const struct machine *machine, json_t *list) {
     for (size_t i = 0; i < machine->memory.count; i++) {
-        add_child(list, machine->memory.rams[i].id, "memory-backend-file");
+        const struct ram *ram = &machine->memory.rams[i];
+        add_child(list, ram->id, ram->own ? "memory-backend-ram" : "memory-backend-file");
     }
     for (size_t i = 0; i < machine->options.object_count; i++) {
         add_child(list, machine->options.objects[i].id, machine->options.objects[i].type);
@@ -88,6 +90,10 @@ static json_t *find_object(const struct machine *machine, const char *path) {
         const struct ram *ram = &machine->memory.rams[i];
         snprintf(name, sizeof(name), "/objects/%s", ram->id);
         if (strcmp(name, path) == 0) {
+            if (ram->own) {
+                return json_pack("{s:s, s:b, s:I, s:b, s:b, s:b}", "type", "memory-backend-ram", "share", 0, "size",
+                                 (json_int_t)ram->size, "prealloc", 0, "merge", 1, "dump", 1);
+            }
             return json_pack("{s:s, s:b, s:I, s:s, s:b, s:b, s:b, s:b}", "type", "memory-backend-file", "share",
                              !machine->options.private_ram, "size", (json_int_t)ram->size, "mem-path", ram->path,
                              "prealloc", 0, "merge", 1, "dump", 1, "discard-data", 0);
@@ -167,7 +173,7 @@ json_t *qom_memdevs(const struct machine *machine) {
     json_t *list = json_array();
     for (size_t i = 0; i < machine->memory.count; i++) {
         const struct ram *ram = &machine->memory.rams[i];
-        add_memdev(list, ram->id, !machine->options.private_ram, ram->size);
+        add_memdev(list, ram->id, !machine->options.private_ram && !ram->own, ram->size);
     }
     for (size_t i = 0; i < machine->options.object_count; i++) {
         if (strncmp(machine->options.objects[i].type, "memory-backend-", 15) == 0) {
@@ -200,4 +206,34 @@ json_t *qom_hotpluggable_cpus(const struct machine *machine) {
                                         json_sprintf("/machine/unattached/device[%u]", i), "type", CPU_TYPE));
     }
     return list;
+}
+
+/* Only what lies in no file is listed: a QEMU before 8.2 tells no address of any. */
+json_t *qom_ram_blocks(const struct machine *machine) {
+    char text[4096];
+    size_t n = 0;
+    uint64_t offset = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < machine->memory.count && n < sizeof(text); i++) {
+        const struct ram *ram = &machine->memory.rams[i];
+        if (ram->own) {
+            n += (size_t)snprintf(text + n, sizeof(text) - n,
+                                  "%24s    4 KiB  0x%016llx 0x%016llx 0x%016llx 0x%016llx  rw\r\n", ram->id,
+                                  (unsigned long long)offset, (unsigned long long)ram->size,
+                                  (unsigned long long)ram->size, (unsigned long long)(uintptr_t)ram->map);
+        }
+        offset += ram->size;
+    }
+    return json_string(text);
+}
+
+/* "gpa2hva ADDRESS": the first block begins at 0. */
+json_t *qom_host_address(const struct machine *machine, const char *address) {
+    const struct ram *ram = &machine->memory.rams[0];
+    uint64_t at = strtoull(address, NULL, 0);
+    if (at >= ram->size) {
+        return json_string("No memory is mapped at this address\r\n");
+    }
+    return json_sprintf("Host virtual address for 0x%llx (%s) is %p\r\n", (unsigned long long)at, ram->id,
+                        (void *)(ram->map + at));
 }

@@ -13,4 +13,8 @@ json_t *qom_memdevs(const struct machine *machine);
 json_t *qom_cpus(const struct machine *machine);
 json_t *qom_hotpluggable_cpus(const struct machine *machine);
 
+/* What the human monitor says to "info ramblock", and to "gpa2hva ADDRESS". New references. */
+json_t *qom_ram_blocks(const struct machine *machine);
+json_t *qom_host_address(const struct machine *machine, const char *address);
+
 #endif

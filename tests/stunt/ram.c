@@ -16,6 +16,7 @@
 /* Pages are filled or left out in groups, as a guest's allocator does it. */
 #define FILL_GROUP (64 * STUNT_PAGE)
 #define FILL_THREADS 4
+#define HUGE_PAGE (2u << 20)
 
 static int check_file(struct ram *ram, int fd, struct error *err) {
     struct statfs fs;
@@ -31,8 +32,30 @@ static int check_file(struct ram *ram, int fd, struct error *err) {
     return 0;
 }
 
+/* As QEMU has it: huge pages are asked for. */
+static int open_own(struct ram *ram, struct error *err) {
+    ram->page_size = STUNT_PAGE;
+    void *map =
+        mmap(NULL, ram->size + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED) {
+        return error_errno(err, ERROR_SYSTEM, "memory for %s", ram->id);
+    }
+    uintptr_t start = ((uintptr_t)map + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE, left = start - (uintptr_t)map;
+    if (left > 0) {
+        munmap(map, left);
+    }
+    munmap((void *)(start + ram->size), HUGE_PAGE - left);
+    ram->map = (uint8_t *)start;
+    madvise(ram->map, ram->size, MADV_HUGEPAGE);
+    return 0;
+}
+
 int ram_open(struct ram *ram, bool read_only, struct error *err) {
     ram->fd = -1;
+    ram->own = strcmp(ram->path, RAM_ANONYMOUS) == 0;
+    if (ram->own) {
+        return open_own(ram, err);
+    }
     CLEANUP_CLOSE int fd = open(ram->path, (read_only ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC, 0600);
     if (fd < 0) {
         return error_errno(err, ERROR_SYSTEM, "%s", ram->path);
@@ -65,7 +88,9 @@ void ram_close(struct ram *ram) {
     if (ram->map != NULL) {
         munmap(ram->map, ram->size);
         ram->map = NULL;
-        close(ram->fd);
+        if (ram->fd >= 0) {
+            close(ram->fd);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guest's RAM: files, mapped shared for as long as the stunt lives, filled once at the start. */
+/* The guest's RAM: files that are mapped shared, or memory of the stunt's own, for as long as it lives; filled once at
+ * the start. */
 #ifndef STUNT_RAM_H
 #define STUNT_RAM_H
 
@@ -11,6 +12,7 @@
 #include <stdint.h>
 
 #define RAM_MAX 16
+#define RAM_ANONYMOUS "anonymous"
 
 struct ram {
     char id[64];
@@ -18,7 +20,8 @@ struct ram {
     uint64_t size;      /* bytes, a multiple of page_size */
     uint64_t page_size; /* of the file: 4096, or that of its hugetlbfs */
     bool hugetlb;
-    int fd;
+    bool own; /* memory of the process, no file: its path is RAM_ANONYMOUS */
+    int fd;   /* -1: none */
     uint8_t *map;
 };
 

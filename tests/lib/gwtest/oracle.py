@@ -5,6 +5,8 @@ Files are read, never mapped: reading a hole of a tmpfs file through a mapping w
 import errno
 import os
 
+from . import blocks
+
 PAGE = 4096
 CHUNK = 1 << 20
 
@@ -50,13 +52,21 @@ def allocated(path):
     return os.stat(path).st_blocks * 512
 
 
+def _where(guest, backend):
+    """The blocks.Block of a back end without a file."""
+    return blocks.blocks(guest)[backend.id]
+
+
 def compare_ram(source, destination):
     """Differing pages of two guests, as {back end id: [page, ...]}; empty when they are equal. Both must be paused."""
     found = {}
     for s, d in zip(source.backends, destination.backends):
         if s.id != d.id:
             raise ValueError(f"{s.id} against {d.id}")
-        pages = differing_pages(s.path, d.path)
+        if s.path and d.path:
+            pages = differing_pages(s.path, d.path)
+        else:
+            pages = blocks.compare_block(source.pid, _where(source, s), destination.pid, _where(destination, d))
         if pages:
             found[s.id] = pages
     return found

@@ -18,7 +18,7 @@ class Stunt(Vmm):
                  load="uniform,rate=20M", cpus=1, incoming=False, paused=None, netns=None, options=(), user=None):
         """
         directory  for the socket, the log, the statistics, and the RAM file when `backends` is not given
-        backends   list of qemu.Backend; a path on a hugetlbfs mount gives huge pages
+        backends   list of qemu.Backend; a path on a hugetlbfs mount gives huge pages; None: memory of its own
         load       SHAPE[,key=value...] of --load; None: idle
         incoming   a destination: --incoming defer -S
         paused     -S; by default what `incoming` is
@@ -37,7 +37,7 @@ class Stunt(Vmm):
         self.args += [places.stunt(), "--qmp", self.qmp_path, "--stats", self.stats_path, "--seed", seed,
                      "--cpus", cpus]
         for b in self.backends:
-            self.args += ["--ram", f"{b.id},size={b.size},path={b.path}"]
+            self.args += ["--ram", f"{b.id},size={b.size},path={b.path or 'anonymous'}"]
         if incoming:
             self.args += ["--incoming", "defer"]
         else:
@@ -68,7 +68,7 @@ class Stunt(Vmm):
         """A second stunt like this one that waits for a migration, with RAM files of its own."""
         name = name or self.name + "-dst"
         if backends is None:
-            backends = [Backend(b.id, b.size, os.path.join(os.path.dirname(b.path), f"{name}.{b.id}"))
+            backends = [Backend(b.id, b.size, b.path and os.path.join(os.path.dirname(b.path), f"{name}.{b.id}"))
                         for b in self.backends]
         return type(self)(directory or self.directory, name=name, backends=backends, netns=netns, incoming=True,
                           **{**self._options, **changes})

@@ -20,7 +20,7 @@ class Vmm:
 
     @property
     def ram_paths(self):
-        return [b.path for b in self.backends]
+        return [b.path for b in self.backends if b.path]
 
     def alive(self):
         return self._child.poll() is None
