@@ -134,6 +134,8 @@ static json_t *run_command(struct machine *machine, const struct command *comman
 /* NULL for no answer at all. */
 static json_t *dispatch(struct machine *machine, const char *name, json_t *arguments, bool *ready) {
     enum mishap_kind kind = MISHAP_REFUSE;
+    const char *blocks = machine->options.block_after;
+    machine->blocked = machine->blocked || (blocks != NULL && strcmp(name, blocks) == 0);
     if (meets_mishap(machine, name, &kind)) {
         char text[128];
         snprintf(text, sizeof(text), "stunt refuses %s", name);

@@ -6,8 +6,11 @@
 #include "migration.h"
 #include "qmp_server.h"
 #include "qom.h"
+#include "saved.h"
 
 #include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -175,6 +178,50 @@ COMMAND(closefd) {
     return json_object();
 }
 
+COMMAND(add_fd) {
+    int fd = qmp_server_take_fd(machine->server);
+    if (fd < 0) {
+        return done(error_set(err, ERROR_VMM, "No file descriptor supplied via SCM_RIGHTS"));
+    }
+    int id = fd_sets_add(&machine->fd_sets, fd, text_of(arguments, "opaque"), err);
+    return id < 0 ? NULL : json_pack("{s:i, s:i}", "fdset-id", id, "fd", fd);
+}
+
+COMMAND(remove_fd) {
+    return done(fd_sets_remove(&machine->fd_sets, json_integer_value(json_object_get(arguments, "fdset-id")), err));
+}
+
+COMMAND(query_fdsets) {
+    UNUSED_ERROR;
+    return fd_sets_list(&machine->fd_sets);
+}
+
+/* As QEMU 7.2 does it: it asks nobody, stops and runs again a guest that runs, and ends when the disks are given up
+ * already. */
+COMMAND(xen_save) {
+    bool runs = machine->state == RUN_RUNNING;
+    if (machine->given_up) {
+        fputs("stunt: bdrv_inactivate_recurse: Assertion `!(bs->open_flags & BDRV_O_INACTIVE)' failed\n", stderr);
+        abort();
+    }
+    int fd = fd_sets_open(&machine->fd_sets, text_of(arguments, "filename"), err);
+    if (fd < 0) {
+        return NULL;
+    }
+    if (runs) {
+        machine_stop(machine, RUN_PAUSED, false);
+    }
+    clock_sleep((int64_t)machine->options.save_ms * CLOCK_MS);
+    int result = saved_write(machine, fd, err);
+    close(fd);
+    if (runs) {
+        machine_start(machine);
+    } else {
+        machine->given_up = result == 0 && !json_is_false(json_object_get(arguments, "live"));
+    }
+    return done(result);
+}
+
 /* The descriptor that "fd:NAME" means. */
 static int take_uri(struct machine *machine, const char *uri, struct error *err) {
     if (strncmp(uri, "fd:", 3) != 0) {
@@ -218,6 +265,10 @@ COMMAND(query_migrate) {
     UNUSED_ERROR;
     json_t *answer = migration_query(machine->migration);
     json_t *incoming = incoming_query(machine->incoming);
+    if (machine->blocked) {
+        json_object_set_new(answer, "blocked", json_true());
+        json_object_set_new(answer, "blocked-reasons", json_pack("[s]", "the stunt does not want to go"));
+    }
     if (json_object_size(answer) == 0 && incoming != NULL) {
         json_decref(answer);
         return incoming;
@@ -293,6 +344,10 @@ const struct command commands[] = {
     { "transaction", "actions:a properties:o?", transaction },
     { "getfd", "fdname:s", getfd },
     { "closefd", "fdname:s", closefd },
+    { "add-fd", "fdset-id:i? opaque:s?", add_fd },
+    { "remove-fd", "fdset-id:i fd:i?", remove_fd },
+    { "query-fdsets", "", query_fdsets },
+    { "xen-save-devices-state", "filename:s live:b?", xen_save },
     { "migrate", "uri:s blk:b? inc:b? detach:b? resume:b?", migrate },
     { "migrate-continue", "state:s", migrate_continue },
     { "migrate_cancel", "", migrate_cancel },

@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "digest.h"
 #include "number.h"
+#include "saved.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -265,7 +266,12 @@ static int load_section(struct machine *machine, enum tag tag, struct blob *body
 
 int device_load(struct machine *machine, int fd, enum runstate *state, struct error *err) {
     char start[sizeof(magic)];
+    _Static_assert(sizeof(start) == SAVED_MAGIC_SIZE, "either of the two may come");
     if (read_all(fd, start, sizeof(start), err) < 0) {
+        return -1;
+    }
+    bool wrapped = memcmp(start, SAVED_MAGIC, sizeof(start)) == 0;
+    if (wrapped && (saved_read_head(machine, fd, err) < 0 || read_all(fd, start, sizeof(start), err) < 0)) {
         return -1;
     }
     if (memcmp(start, magic, sizeof(magic)) != 0) {
@@ -285,6 +291,9 @@ int device_load(struct machine *machine, int fd, enum runstate *state, struct er
     }
     if ((seen & 1u << TAG_HEADER) == 0 || (seen & 1u << TAG_CPUS) == 0) {
         return error_set(err, ERROR_PEER, "the device state lacks its header or its CPUs");
+    }
+    if (wrapped && saved_read_tail(fd, err) < 0) {
+        return -1;
     }
     return machine->options.fail_load ? error_set(err, ERROR_PEER, "--fail-load was given") : 0;
 }

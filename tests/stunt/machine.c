@@ -43,6 +43,7 @@ void machine_start(struct machine *machine) {
     if (machine->state == RUN_RUNNING) {
         return;
     }
+    machine->given_up = false;
     machine_event(machine, "RESUME", NULL);
     machine->state = RUN_RUNNING;
     dirty_start(&machine->dirty);
@@ -90,6 +91,7 @@ void machine_close(struct machine *machine) {
     if (machine->server != NULL) {
         qmp_server_free(machine->server);
     }
+    fd_sets_close(&machine->fd_sets);
     fd_names_close(&machine->fd_names);
     stats_close(&machine->stats);
     dirty_close(&machine->dirty);

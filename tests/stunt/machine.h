@@ -10,6 +10,7 @@
 
 #include "dirty.h"
 #include "fd_names.h"
+#include "fd_sets.h"
 #include "options.h"
 #include "parameters.h"
 #include "stats.h"
@@ -37,11 +38,14 @@ struct machine {
     struct stats stats;
     struct parameters parameters;
     struct fd_names fd_names;
+    struct fd_sets fd_sets;
     struct qmp_server *server; /* owned; NULL before it listens */
     struct migration *migration;
     struct incoming *incoming;
     pthread_mutex_t lock;
     enum runstate state;
+    bool given_up;  /* the disks, by xen-save-devices-state */
+    bool blocked;   /* --block-after: something stands against a migration by now */
     bool autostart; /* run after an incoming migration */
     bool quit;      /* the QMP server returns after the answer that it is about to send */
 };

@@ -22,6 +22,8 @@ static const char usage[] =
     "  --drain-ms N                    how long draining block I/O takes\n"
     "  --pause-ms N                    how long the guest runs on before a migration stops it\n"
     "  --device-bytes N                device state, half of it sent before the stop\n"
+    "  --save-ms N                     how long xen-save-devices-state takes\n"
+    "  --block-after COMMAND           from that command on something stands against a migration\n"
     "  --write-late N                  pages that a device writes while its state is saved, behind the stop\n"
     "  --fail-load                     loading the device state fails\n"
     "  --no-hash, --no-check           send no hash of RAM; do not look at the one that comes\n"
@@ -57,6 +59,8 @@ enum option_code {
     OPT_STATS,
     OPT_READ_ONLY,
     OPT_SWAP,
+    OPT_SAVE_MS,
+    OPT_BLOCK_AFTER,
     OPT_HELP,
 };
 
@@ -86,6 +90,8 @@ static const struct option long_options[] = {
     { "stats", required_argument, NULL, OPT_STATS },
     { "read-only-ram", no_argument, NULL, OPT_READ_ONLY },
     { "swap-ram", required_argument, NULL, OPT_SWAP },
+    { "save-ms", required_argument, NULL, OPT_SAVE_MS },
+    { "block-after", required_argument, NULL, OPT_BLOCK_AFTER },
     { "help", no_argument, NULL, OPT_HELP },
     { NULL, 0, NULL, 0 },
 };
@@ -237,6 +243,11 @@ static int take_option(struct options *options, int code, const char *text, stru
         return 0;
     case OPT_SWAP:
         options->swap = text;
+        return 0;
+    case OPT_SAVE_MS:
+        return number_count(text, "--save-ms", 0, 3600000, &options->save_ms, err);
+    case OPT_BLOCK_AFTER:
+        options->block_after = text;
         return 0;
     default:
         return take_guest_option(options, code, text, err);

@@ -39,9 +39,11 @@ struct options {
     uint64_t write_late; /* pages */
     uint64_t device_bytes;
     bool fail_load, private_ram, no_hash, no_check;
-    const char *stats; /* NULL for none */
-    const char *swap;  /* a file that takes the place of the first block, read-only, once that was asked about */
-    bool read_only;    /* RAM is mapped for reading only */
+    const char *stats;       /* NULL for none */
+    const char *block_after; /* a command; from then on something blocks a migration. NULL: nothing ever does */
+    uint64_t save_ms;        /* how long xen-save-devices-state takes */
+    const char *swap;        /* a file that takes the place of the first block, read-only, once that was asked about */
+    bool read_only;          /* RAM is mapped for reading only */
 };
 
 /* 0, 1 when only the usage was wanted (and printed), -1. */
