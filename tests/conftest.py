@@ -129,7 +129,13 @@ def starter(kind, shm, stack):
 
 
 @pytest.fixture
-def make_scene(root, shm, stack, engine):
+def device_state(request):
+    """How the device state goes in a Scene's migrations; scene.BOTH_WAYS runs a test once for each."""
+    return getattr(request, "param", None)
+
+
+@pytest.fixture
+def make_scene(root, shm, stack, engine, device_state):
     """make_scene(hosts=None, **options of Stunt): a stunt guest under load."""
     if places.missing_stunt():
         pytest.skip(places.missing_stunt())
@@ -138,7 +144,7 @@ def make_scene(root, shm, stack, engine):
         home = home_of(shm)
         source = stunt.Stunt(home, "source", memory=memory, **options)
         stack.callback(source.remove)
-        return Scene(source, home, starter(stunt.Stunt, shm, stack), stack, hosts)
+        return Scene(source, home, starter(stunt.Stunt, shm, stack), stack, hosts, device_state)
     return make
 
 
@@ -156,10 +162,10 @@ def make_bare(root, shm, stack, engine):
 
 
 @pytest.fixture
-def make_real(make_bare, shm, stack):
+def make_real(make_bare, shm, stack, device_state):
     """make_real(hosts=None, **options of Bare): a Scene with a real QEMU."""
     def make(hosts=None, **options):
         home = home_of(shm)
         return Scene(make_bare(directory=home, name="source", **options), home, starter(bare.Bare, shm, stack), stack,
-                     hosts)
+                     hosts, device_state)
     return make

@@ -40,6 +40,8 @@ enum ledger_kind {
     LEDGER_TEXT = 7,         /* a line of a file of the kernel's that we change (migrate/guardian.c) */
     LEDGER_FILE = 8,         /* a file that must not outlive us: its path (migrate/guardian.c) */
     LEDGER_INJECTION = 9,    /* a thread of the VMM in which we run system calls (migrate/injection.c) */
+    LEDGER_SAVE = 13,        /* the guest may be stopped, and its device state saved, without a migration (vmm/qemu) */
+    LEDGER_FDSET = 14,       /* a set of descriptors that may be left with the VMM, by its mark (vmm/qemu) */
     /* for what comes: 10 dirty bitmaps on disks, 11 NBD exports, 12 limits set on disks */
 };
 

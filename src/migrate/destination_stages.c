@@ -12,6 +12,21 @@
 #define CHANNEL_PATIENCE (30 * CLOCK_S)
 #define LOAD_TIMEOUT (100 * CLOCK_S)
 
+/* A source of before there was a choice says nothing of it. */
+static int take_way(struct destination *d, const json_t *args, json_t *reply, struct error *err) {
+    const json_t *theirs = json_object_get(args, "way");
+    const char *name = json_string_value(theirs);
+    int way = theirs == NULL ? VMM_WAY_SKIP : name == NULL ? -1 : vmm_way_find(name);
+    if (way < 0) {
+        return error_set(err, ERROR_REFUSED,
+                         "the source wants to send the device state in a way that is not known here: the receiver is "
+                         "an older godwit");
+    }
+    d->vmm->way = (enum vmm_way)way;
+    json_object_set_new(reply, "way", json_string(vmm_way_names[way]));
+    return 0;
+}
+
 int destination_inspect(struct destination *d, json_t *args, json_t *reply, struct error *err) {
     json_t *guest = json_object_get(args, "guest");
     if (params_merge(&d->params, json_object_get(args, "params"), err) < 0) {
@@ -20,7 +35,7 @@ int destination_inspect(struct destination *d, json_t *args, json_t *reply, stru
     if (d->params.value[PARAM_CHECK_DISKS] == 0) {
         json_object_del(guest, "disks");
     }
-    if (vmm_match(d->vmm, guest, err) < 0) {
+    if (vmm_match(d->vmm, guest, err) < 0 || take_way(d, args, reply, err) < 0) {
         return -1;
     }
     json_t *own = d->vmm->ops->agree(d->vmm, guest, err);

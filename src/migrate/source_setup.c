@@ -117,21 +117,63 @@ static int adopt_params(struct source *s, json_t *reply, struct error *err) {
     return rc;
 }
 
-int source_inspect(struct source *s, struct error *err) {
-    if (vmm_inspect(s->vmm, VMM_SOURCE, err) < 0 ||
-        s->vmm->ops->guest_running(s->vmm, &s->switchover.guest_was_running, err) < 0) {
-        return -1;
+/* A destination of before there was a choice says nothing of it, and waits for what there was then. */
+static int adopt_way(struct source *s, const json_t *reply, enum vmm_way way, struct error *err) {
+    const char *theirs = json_string_value(json_object_get(reply, "way"));
+    bool agreed = theirs == NULL ? way != VMM_WAY_SAVE : vmm_way_find(theirs) == (int)way;
+    if (!agreed) {
+        return error_set(err, theirs == NULL ? ERROR_REFUSED : ERROR_PEER,
+                         theirs == NULL ? "the receiver is an older godwit, which cannot take a device state that "
+                                          "goes this way (device-state, \"%s\")"
+                                        : "the destination has not agreed to the way of the device state (\"%s\")",
+                         vmm_way_names[way]);
     }
+    s->vmm->way = way;
+    return 0;
+}
+
+static int choose_way(struct source *s, struct vmm_choice *choice, struct error *err) {
+    static const char *const by[VMM_WAY_COUNT] = { [VMM_WAY_SKIP] = "QEMU's own migration, without the guest's RAM",
+                                                   [VMM_WAY_SAVE] = "xen-save-devices-state",
+                                                   [VMM_WAY_FILTER] = "QEMU's own migration, filtered" };
+    enum vmm_wish wish = (enum vmm_wish)source_param(s, PARAM_DEVICE_STATE);
+    if (vmm_choose(s->vmm, wish, choice, err) < 0) {
+        return wish == VMM_WISH_SAVE ? error_prefix(err, "device-state=save: ") : -1;
+    }
+    log_info("the device state goes by %s: %s", by[choice->way], choice->why);
+    events_emit(&s->events, "device-state",
+                json_pack("{s:s, s:s}", "way", vmm_way_names[choice->way], "why", choice->why));
+    status_note_way(&s->status, vmm_way_names[choice->way], choice->why);
+    return 0;
+}
+
+/* Says what the guest is and in which way its state would go. A new reference to the answer; NULL on error. */
+static json_t *introduce(struct source *s, enum vmm_way way, struct error *err) {
     json_t *description = s->vmm->ops->describe(s->vmm, err);
+    json_t *reply = NULL;
     if (description == NULL) {
+        return NULL;
+    }
+    json_t *args = json_pack("{s:o, s:o, s:s}", "guest", description, "params", params_json(&s->config->params, false),
+                             "way", vmm_way_names[way]);
+    return source_request(s, args, err) < 0 || source_await(s, REPLY_TIMEOUT, &reply, err) < 0 ? NULL : reply;
+}
+
+int source_inspect(struct source *s, struct error *err) {
+    struct vmm_choice choice;
+    if (vmm_inspect(s->vmm, VMM_SOURCE, err) < 0 ||
+        s->vmm->ops->guest_running(s->vmm, &s->switchover.guest_was_running, err) < 0 ||
+        choose_way(s, &choice, err) < 0) {
         return -1;
     }
-    json_t *args = json_pack("{s:o, s:o}", "guest", description, "params", params_json(&s->config->params, false));
-    json_t *reply;
-    if (source_request(s, args, err) < 0 || source_await(s, REPLY_TIMEOUT, &reply, err) < 0) {
+    json_t *reply = introduce(s, choice.way, err);
+    if (reply == NULL) {
         return -1;
     }
-    int rc = adopt_params(s, reply, err) < 0 ? -1 : s->vmm->ops->adopt(s->vmm, json_object_get(reply, "own-ram"), err);
+    int rc = adopt_params(s, reply, err) < 0 || adopt_way(s, reply, choice.way, err) < 0 ||
+                     s->vmm->ops->adopt(s->vmm, json_object_get(reply, "own-ram"), err) < 0
+                 ? -1
+                 : 0;
     json_decref(reply);
     return rc;
 }

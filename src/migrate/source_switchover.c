@@ -155,6 +155,9 @@ int source_hand_over(struct source *s, struct error *err) {
     if (s->peer.reply != NULL) { /* it would be taken for the answer to 'run' */
         return error_set(err, ERROR_PEER, "the destination has answered to nothing that it was asked");
     }
+    if (s->vmm->ops->stands_still(s->vmm, err) < 0) {
+        return -1;
+    }
     switchover_hand_over(&s->switchover); /* before the move: a disk that hangs in it is a word that does not come */
     if (ledger_move(s->vmm->ledger, LEDGER_NOBODY, err) < 0) {
         return -1;

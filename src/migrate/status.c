@@ -105,6 +105,12 @@ static json_t *query_locked(struct status *s) {
     return object;
 }
 
+void status_note_way(struct status *s, const char *name, const char *why) {
+    LOCK_GUARD(&s->lock);
+    s->way.name = name;
+    snprintf(s->way.why, sizeof(s->way.why), "%s", why);
+}
+
 json_t *status_query(struct status *s) {
     LOCK_GUARD(&s->lock);
     return query_locked(s);
@@ -115,6 +121,9 @@ json_t *status_json(struct status *s) {
     json_t *object = query_locked(s);
     json_object_set_new(object, "switchover", switchover_json(&s->times));
     json_object_set_new(object, "device-state", json_integer((json_int_t)s->sent.device_state));
+    if (s->way.name != NULL) {
+        json_object_set_new(object, "device-state-way", json_pack("{s:s, s:s}", "way", s->way.name, "why", s->way.why));
+    }
     if (s->tracker != NULL) {
         json_object_set_new(object, "tracker", json_string(s->tracker));
         set_ms(object, "attach-stop", s->attach_stop);

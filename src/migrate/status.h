@@ -43,6 +43,10 @@ struct status {
     } sent;
     int64_t attach_stop; /* ns that the guest's VMM stood still while we attached */
     const char *tracker;
+    struct status_way { /* in which the device state goes */
+        const char *name;
+        char why[600];
+    } way;
     struct status_throttle {
         const char *policy;
         unsigned percent, most; /* in force; at most, ever */
@@ -61,6 +65,8 @@ void status_set_state(struct status *s, const char *state, const char *stage);
 /* Sets one number of it under the lock. */
 void status_note(struct status *s, uint64_t *field, uint64_t value);
 void status_note_time(struct status *s, int64_t *field, int64_t value);
+/* `name` stays the caller's, `why` is copied. */
+void status_note_way(struct status *s, const char *name, const char *why);
 /* The whole object of the contract (--json), with this process's CPU time and peak memory. A new reference. */
 json_t *status_json(struct status *s);
 /* The same without what is only known at the end: the answer to query-migrate. */

@@ -25,6 +25,7 @@ static const char *const bypasses[] = { "auto", "off", NULL };
 static const char *const policies[] = { "none", "stepped", "staged", "rate", NULL };
 static const char *const actuators[] = { "auto", "ptrace", "cgroup", NULL };
 static const char *const timeout_actions[] = { "abort", "force", NULL };
+static const char *const wishes[] = { "auto", "save", "migrate", NULL };
 static const char *const trackers[] = { "auto", "async", "sync", NULL };
 
 struct param_row {
@@ -116,6 +117,9 @@ static const struct param_row table[PARAM_COUNT] = {
                                  .unit = UNIT_BYTES },
     [PARAM_TRACKER] = { "tracker", trackers, 0, 2, 0, SOURCE_ONLY, false,
                         "how writes of the guest are seen; auto: the best that the kernel has" },
+    [PARAM_DEVICE_STATE] = { "device-state", wishes, 0, 2, 0, SOURCE_ONLY, false,
+                             "how it leaves the VMM: by the VMM's own migration, or saved without RAM; auto: migrate "
+                             "where that leaves the guest's RAM out" },
     [PARAM_LINK_TIMEOUT] = { "link-timeout", NULL, 2, 3600, 10, STRICTER, false,
                              "silence after which the connection counts as broken", .unit = UNIT_S },
     [PARAM_CHECK_DISKS] = { "check-disks", on_off, 0, 1, 1, SOURCE_SAYS, false,

@@ -46,6 +46,7 @@ enum param {
     PARAM_RAM_DELAY_SAVE_PERCENT,
     PARAM_RAM_SEGMENT_SIZE, /* bytes, 0: no segments wait */
     PARAM_TRACKER,          /* enum tracker_kind */
+    PARAM_DEVICE_STATE,     /* enum vmm_wish */
     PARAM_LINK_TIMEOUT,     /* s */
     PARAM_CHECK_DISKS,      /* bool */
     PARAM_AUTOSTART,        /* bool */

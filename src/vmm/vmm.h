@@ -60,6 +60,23 @@ enum vmm_status {
     VMM_CANCELLED,
 };
 
+/* How the device state leaves the source's VMM, and what of RAM is in it. Both sides have to know (docs/protocol.md).
+ */
+enum vmm_way {
+    VMM_WAY_SKIP,   /* the VMM's own migration, which leaves the guest's RAM out by itself */
+    VMM_WAY_SAVE,   /* the devices alone are saved, and of RAM only what the engine does not carry is put to them */
+    VMM_WAY_FILTER, /* the VMM's own migration, which sends RAM of the guest; the filter takes it out again */
+    VMM_WAY_COUNT,
+};
+extern const char *const vmm_way_names[VMM_WAY_COUNT];
+
+enum vmm_wish { VMM_WISH_AUTO, VMM_WISH_SAVE, VMM_WISH_MIGRATE };
+
+struct vmm_choice {
+    enum vmm_way way;
+    char why[600];
+};
+
 struct vmm;
 struct ledger;
 
@@ -99,6 +116,11 @@ struct vmm_ops {
     json_t *(*agree)(struct vmm *vmm, const json_t *source, struct error *err);
     int (*adopt)(struct vmm *vmm, const json_t *ids, struct error *err);
 
+    /* Source, after inspect(): in which way the device state can go, and why that one. What bars a way that is wished
+     * for is a refusal. Changes nothing: the engine sets vmm->way once the destination has agreed, before adopt(). */
+    int (*choose)(struct vmm *vmm, enum vmm_wish wish, struct vmm_choice *choice, struct findings *found,
+                  struct error *err);
+
     /* Source, between the last pass and the stop, while the guest runs: whether anything has come that inspect() would
      * refuse, or has changed of what describe() told. Takes its time: it looks at every process of the host. */
     int (*still_movable)(struct vmm *vmm, struct error *err);
@@ -112,7 +134,8 @@ struct vmm_ops {
     int (*guest_running)(struct vmm *vmm, bool *running, struct error *err);
     /* Source: whether the guest is in a state that it would have at the destination too: it runs, or somebody has
      * paused it. One that has stopped by itself (it was shut down, it panicked, a disk failed) stays what it is here:
-     * -1 with ERROR_REFUSED. stop() looks at it again. */
+     * -1 with ERROR_REFUSED; so with one that somebody has paused, where the way takes only guests that run. stop()
+     * looks at it again. */
     int (*can_move)(struct vmm *vmm, struct error *err);
     /* Waits until all block I/O that was in flight at the call is finished. */
     int (*drain)(struct vmm *vmm, struct error *err);
@@ -122,14 +145,17 @@ struct vmm_ops {
     /* Source: stops the guest with its device state held back; `fd` receives the state (the VMM's end of a socket; the
      * VMM gets a copy, the caller keeps and closes its own). Returns when the guest has stopped; *stopped_at is
      * clock_now() at the stop as nearly as it can be told. What the deadline leaves at the call is counted from the
-     * stop, as long as the VMM answers. */
+     * stop, as long as the VMM answers. VMM_WAY_SAVE: nothing is written to `fd` before wait_saved(). */
     int (*stop)(struct vmm *vmm, int fd, int64_t *stopped_at, struct error *err);
     /* Source: what leaves memory that the engine carries itself out of the device state, on its way from this VMM.
      * `carried` is copied; *filter is the caller's to close. NULL and 0: nothing can be left out of this guest's. */
     int (*filter)(struct vmm *vmm, const struct vmm_carried *carried, struct vmm_filter **filter, struct error *err);
-    /* Source: lets the device state through. Returns at once; vmm_wait_saved() waits for its end. */
+    /* Source: lets the device state through, or has it saved (VMM_WAY_SAVE). wait_saved() waits for its end. */
     int (*release_device_state)(struct vmm *vmm, struct error *err);
     int (*wait_saved)(struct vmm *vmm, int64_t timeout_ns, struct error *err);
+    /* Source, right before the hand-over: -1 when somebody has let the guest run since stop(), as far as the VMM has
+     * said by now. */
+    int (*stands_still)(struct vmm *vmm, struct error *err);
     /* Source: brings the guest back to what it was before prepare(), whatever happened since; safe to call at any time
      * and more than once. Runs the guest only when it ran before and `resume` is set. */
     int (*undo)(struct vmm *vmm, bool resume, struct error *err);
@@ -157,6 +183,7 @@ struct vmm {
     const struct vmm_ops *ops;
     pid_t pid;             /* the VMM's process; 0 for unknown */
     struct ledger *ledger; /* of this guest; owned */
+    enum vmm_way way;      /* as the two sides have agreed */
     struct vmm_ram *ram;
     size_t ram_count;
 };
@@ -164,7 +191,11 @@ struct vmm {
 /* Whether our passes carry a block of that name, which the VMM would send too. `opaque`: the struct vmm. */
 bool vmm_carries(void *opaque, const char *id);
 
+/* The way of that name; -1: there is none. */
+int vmm_way_find(const char *name);
+
 /* For who wants to go on: the op, and -1 also for what it refuses; what it remarks is a warning. */
+int vmm_choose(struct vmm *vmm, enum vmm_wish wish, struct vmm_choice *choice, struct error *err);
 int vmm_inspect(struct vmm *vmm, enum vmm_side side, struct error *err);
 int vmm_match(struct vmm *vmm, json_t *source, struct error *err);
 

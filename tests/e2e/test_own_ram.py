@@ -8,7 +8,7 @@ import re
 import pytest
 
 from gwtest.qemu import MIB
-from scene import PATIENCE, TRACKERS, words_of
+from scene import BOTH_WAYS, PATIENCE, TRACKERS, words_of
 
 PAGE = 4096
 ROM = 2 * MIB
@@ -115,6 +115,7 @@ def check_equal(scene, there):
     assert not holds(there, scene.other)
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("settings", [{"tracker": t} for t in TRACKERS] + [{"page-digests": "off"}, {"channels": 4}],
                          ids=lambda s: "-".join(map(str, *s.items())))
 def test_equal(scene, settings):
@@ -241,3 +242,22 @@ def test_that_cannot_be_reached(scene, side):
     assert "16 MiB of RAM that QEMU owns itself (0000:00:02.0/vga.vram) cannot be reached" in said
     if side == "destination":
         assert "(0000:00:02.0/vga.vram) are not found in the same size at both ends" in words_of(migration.send)
+
+
+@pytest.mark.parametrize("device_state", ["save"], indirect=True)
+def test_what_the_destination_does_not_reach_is_put_to_the_device_state(scene):
+    """A section of godwit's own in the stream that QEMU loads: all of QEMU's RAM is in it, zeros too."""
+    there = scene.spare(extra=scene.other_rom)
+    migration = scene.migrate(there, OFF, there_monitor=scene.watch(there, rewrite=without_proof))
+    report = migration.complete(PATIENCE)
+    assert report["ram"]["total"] == RAM and report["device-state"] > ROM + 700 * PAGE
+    check_equal(scene, there)
+
+
+@pytest.mark.parametrize("device_state", ["save"], indirect=True)
+def test_what_cannot_be_read_bars_saving(scene):
+    watched = scene.watch(scene.source, rewrite=without_proof)
+    error = scene.check_failed(scene.migrate(scene.spare(extra=scene.other_rom), source_monitor=watched))
+    assert error["stage"] == "inspect" and "cannot be read from outside: " in error["desc"], error
+    assert "vga.vram" in error["desc"]
+    scene.check_runs_on()

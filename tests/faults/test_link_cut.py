@@ -2,7 +2,7 @@
 """The cable is pulled at every stage before hand-over: both sides notice by themselves, and the guest runs on."""
 import pytest
 
-from scene import PATIENCE, REUSABLE, STAGES, TRACKED, TRACKERS, UNBOUND, check_waits_on, wait_until
+from scene import BOTH_WAYS, PATIENCE, REUSABLE, STAGES, TRACKED, TRACKERS, UNBOUND, check_waits_on, wait_until
 
 CASES = [(s, "auto") for s in STAGES if s not in TRACKED] + [("ram-full", t) for t in TRACKERS] + \
         [(s, "auto") for s in TRACKED[1:]]
@@ -42,6 +42,7 @@ def check_cut(scene, migration, stage):
     scene.hosts.heal()
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("stage, tracker", CASES)
 def test_while_it_waits(make_scene, hosts, stage, tracker):
     scene = make_scene(hosts)
@@ -50,6 +51,7 @@ def test_while_it_waits(make_scene, hosts, stage, tracker):
     scene.check_retry(there if stage in REUSABLE else None)
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("stage", ["stop", "final", "device", "hand-over"])
 def test_real(make_real, hosts, stage):
     scene = make_real(hosts)

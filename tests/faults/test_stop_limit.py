@@ -13,7 +13,7 @@ import pytest
 from gwtest.drip import Drip
 from gwtest.standstill import Standstill
 from monitor import Rule
-from scene import PATIENCE, processes_of, resolve, wait_until, words_of
+from scene import BOTH_WAYS, PATIENCE, processes_of, resolve, wait_until, words_of
 
 pytestmark = pytest.mark.alone  # what is measured is how long a guest stands still
 
@@ -90,6 +90,8 @@ def make(request, kind, stage):
     return request.getfixturevalue("make_scene")(options=DEVICE_STATE)
 
 
+@BOTH_WAYS
+@pytest.mark.usefixtures("device_state")
 @pytest.mark.parametrize("hang", list(HANGS))
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("kind", ["stunt", "real"])
@@ -118,6 +120,8 @@ def test_it_runs_again(request, stack, table, kind, stage, hang):
 SILENCE = {"real": 10, "stunt": 4}  # seconds
 
 
+@BOTH_WAYS
+@pytest.mark.usefixtures("device_state")
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("kind", ["stunt", "real"])
 def test_it_runs_again_as_soon_as_its_monitor_answers(request, stack, table, kind, stage):
@@ -151,6 +155,8 @@ def running(*guests):
     return [guest for guest in guests if guest.alive() and guest.qmp.status() == "running"]
 
 
+@BOTH_WAYS
+@pytest.mark.usefixtures("device_state")
 @pytest.mark.parametrize("heal", ["run there", "take back"])
 @pytest.mark.parametrize("hang", list(HANGS))
 @pytest.mark.parametrize("kind", ["stunt", "real"])

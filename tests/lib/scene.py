@@ -4,6 +4,8 @@ import os
 import subprocess
 import time
 
+import pytest
+
 from gwtest import clean, engine as gw, oracle, places
 from monitor import Monitor
 
@@ -20,6 +22,10 @@ TRACKED = STAGES[3:]
 UNBOUND = ["connect", "inspect"]
 # The destination's VMM is as it was when these begin at the source.
 REUSABLE = ["connect", "inspect", "attach", "ram-full", "iterate", "stop"]
+
+# For tests that hold for both ways in which the device state goes. One that asks for its fixtures by name needs
+# usefixtures("device_state") too.
+BOTH_WAYS = pytest.mark.parametrize("device_state", ["migrate", "save"], indirect=True)
 
 
 def wait_until(condition, what):
@@ -74,8 +80,8 @@ class Scene:
     """`source` is a guest (stunt.Stunt or bare.Bare) whose files are in `home`; `spare()` starts a destination for it.
     What it looks like is noted here: make the scene before anything happens to the guest."""
 
-    def __init__(self, source, home, make_destination, stack, hosts=None):
-        self.source, self.hosts = source, hosts
+    def __init__(self, source, home, make_destination, stack, hosts=None, device_state=None):
+        self.source, self.hosts, self.device_state = source, hosts, device_state
         self._make, self._stack = make_destination, stack
         self._count = 0
         self.monitored = [source.qmp_path]
@@ -83,6 +89,10 @@ class Scene:
         self.before = clean.Snapshot(source, [home])
         self._home = home
         self._engines = []
+
+    def left(self):
+        """The state in which a source is that has handed its guest over."""
+        return "paused" if self.device_state == "save" else "postmigrate"
 
     def spare(self, **options):
         """A fresh destination."""
@@ -101,6 +111,8 @@ class Scene:
     def migrate(self, there, settings=None, source_monitor=None, there_monitor=None, **options):
         """gw.Migration; everything that a godwit would leave in the place for temporary files is noticed."""
         source = self.source
+        if self.device_state:
+            settings = {"device-state": self.device_state, **(settings or {})}
         if "hold@" in (options.get("fault") or ""):
             # A guest that a fault keeps standing is to wait for what the test is about, unless that is the limit.
             settings = {"stop-limit": 0, **(settings or {})}

@@ -7,7 +7,7 @@
 
 #define EACH(what)                                                                                                     \
     what(LEDGER_CAPABILITIES, capabilities) what(LEDGER_PARAMETERS, parameters) what(LEDGER_DESCRIPTOR, descriptor)    \
-        what(LEDGER_MIGRATION, migration) what(LEDGER_LOAD, load)
+        what(LEDGER_MIGRATION, migration) what(LEDGER_SAVE, save) what(LEDGER_FDSET, fdset) what(LEDGER_LOAD, load)
 
 void qemu_find_done(struct qemu *q) {
 #define FIND(kind, name) q->did.name = ledger_next(q->vmm.ledger, kind, sizeof(*q->did.name), NULL);

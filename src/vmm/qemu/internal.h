@@ -10,6 +10,7 @@
 #include "vmm/qemu/ramblock.h"
 
 #define DEVICE_FD_NAME "godwit-device"
+#define QEMU_MACHINE_SIZE 128 /* bytes of a machine type's name, its NUL among them */
 
 /* What the ledger says of what was done to QEMU and is not undone yet. Plain data without pointers; everything that an
  * entry says is written before it is set. What is read back may have been written by a process that died in the middle
@@ -38,6 +39,15 @@ struct did_migration { /* one may be under way, the guest stopped by it */
     uint8_t guest_ran; /* before: valid also when the entry is not set */
 };
 
+struct did_save {         /* the guest may be stopped by us without a migration */
+    uint8_t guest_ran;    /* before */
+    uint8_t may_be_saved; /* its images may be given up: before `cont` it must not be saved again */
+};
+
+struct did_fdset { /* descriptors with this mark ("opaque") may be left with QEMU */
+    char mark[32];
+};
+
 struct did_load { /* the destination has begun to load: there is no way back */
     uint8_t unused;
 };
@@ -51,6 +61,8 @@ struct qemu {
         struct did_parameters *parameters;
         struct did_descriptor *descriptor;
         struct did_migration *migration;
+        struct did_save *save;
+        struct did_fdset *fdset;
         struct did_load *load;
     } did;                  /* entries of the ledger; NULL before begin(), and what a dead engine did not record */
     uint64_t all_ram;       /* bytes of all RAM blocks, QEMU's own included, at the inspection; 0: it does not tell */
@@ -59,6 +71,13 @@ struct qemu {
     int64_t stopped_at;     /* clock_now() of the last STOP event, 0: none since it was cleared */
     struct ramblock *known; /* look.c: what was told of the blocks in vmm.ram that are found by address */
     size_t known_count;
+    struct qemu_save {        /* save.c: VMM_WAY_SAVE */
+        int memory, out;      /* what QEMU saves into; our end of what the stream is written to. -1: none */
+        struct vmm_ram *left; /* blocks that the source can read and the destination does not take from us; owned */
+        size_t left_count;
+        struct name_list unreachable; /* blocks that nobody can read from outside */
+        char machine[QEMU_MACHINE_SIZE];
+    } save;
     json_t *described; /* {"devices", "disks"} as they were described last; NULL: never */
     int64_t said_at;   /* clock_now() of the last MIGRATION event */
     char said[32];     /* what it said: QEMU's word for the migration's status; "" since it was cleared */
@@ -125,6 +144,9 @@ int qemu_check_memory(struct qemu *q, struct error *err);
 /* A new block behind the others, with nothing but its id; NULL: no memory. Takes block i away. */
 struct vmm_ram *qemu_add_ram(struct qemu *q, const char *id, struct error *err);
 void qemu_drop_ram(struct qemu *q, size_t i);
+/* The same, and keeps it among those that are left to the device state (VMM_WAY_SAVE). */
+int qemu_leave_ram(struct qemu *q, size_t i, struct error *err);
+void qemu_free_left(struct qemu *q);
 /* For qsort(). */
 int qemu_ram_by_id(const void *a, const void *b);
 int qemu_check_blocked_reasons(struct qemu *q, struct error *err);
@@ -150,6 +172,28 @@ json_t *qemu_describe(struct vmm *vmm, struct error *err);
 int qemu_cpu_threads(struct vmm *vmm, pid_t **threads, size_t *count, struct error *err);
 int qemu_match(struct vmm *vmm, json_t *source, struct findings *found, struct error *err);
 
+/* way.c: which way the device state goes. */
+int qemu_choose(struct vmm *vmm, enum vmm_wish wish, struct vmm_choice *choice, struct findings *found,
+                struct error *err);
+
+/* bars.c: what stands against VMM_WAY_SAVE, as refusals that name it. */
+int qemu_find_bars(struct qemu *q, struct findings *found, struct error *err);
+
+/* save.c: the source's half of VMM_WAY_SAVE. */
+int qemu_save_stop(struct qemu *q, int fd, int64_t *stopped_at, struct error *err);
+int qemu_save(struct qemu *q, struct error *err);
+int qemu_save_write(struct qemu *q, int64_t timeout_ns, struct error *err);
+int qemu_save_check_still(struct qemu *q, struct error *err);
+
+/* saved_fd.c: memory that QEMU saves into, and the set of descriptors by which it gets at it. */
+int qemu_saved_fd_give(struct qemu *q, int64_t *id, struct error *err);
+int qemu_saved_fd_take_back(struct qemu *q, int64_t id, struct error *err);
+/* The same of whatever was given and may be left, by its mark. */
+int qemu_saved_fd_tidy(struct qemu *q, struct error *err);
+void qemu_saved_fd_mark(struct qemu *q);
+/* Closes what of it is ours. */
+void qemu_saved_fd_close(struct qemu *q);
+
 /* settings.c: capabilities and parameters of QEMU's own migration. apply() writes what it finds into the ledger, then
  * sets what differs from what godwit needs; restore() puts back what the ledger says. */
 int qemu_settings_apply(struct qemu *q, struct error *err);
@@ -158,13 +202,21 @@ int qemu_settings_assume(struct qemu *q, struct error *err);
 int qemu_settings_restore(struct qemu *q, struct error *err);
 int qemu_set_downtime_limit(struct qemu *q, int64_t ms, struct error *err);
 
+/* standstill.c */
+int qemu_can_move(struct vmm *vmm, struct error *err);
+/* The deadline becomes `limit` (INT64_MAX: none) behind the guest's stop, as far as that is known. */
+void qemu_follow_stop(struct qemu *q, int64_t limit);
+/* -1 when an event has said that the guest stopped by itself; *guest_ran becomes false then: nobody lets it run again.
+ */
+int qemu_check_was_stopped(struct qemu *q, uint8_t *guest_ran, struct error *err);
+
 /* switchover.c */
 int qemu_prepare(struct vmm *vmm, struct error *err);
-int qemu_can_move(struct vmm *vmm, struct error *err);
 int qemu_stop(struct vmm *vmm, int fd, int64_t *stopped_at, struct error *err);
 int qemu_filter(struct vmm *vmm, const struct vmm_carried *carried, struct vmm_filter **filter, struct error *err);
 int qemu_release_device_state(struct vmm *vmm, struct error *err);
 int qemu_wait_saved(struct vmm *vmm, int64_t timeout_ns, struct error *err);
+int qemu_stands_still(struct vmm *vmm, struct error *err);
 
 /* undo.c */
 int qemu_undo(struct vmm *vmm, bool resume, struct error *err);

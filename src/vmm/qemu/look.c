@@ -201,31 +201,29 @@ static bool is_there(const struct qemu *q, const struct vmm_ram *r, const struct
     return false;
 }
 
-static bool has_memory(const struct vmm *vmm) {
-    for (size_t i = 0; i < vmm->ram_count; i++) {
-        if (vmm->ram[i].kind == VMM_RAM_MEMORY) {
-            return true;
+static int check_list(const struct qemu *q, const struct vmm_ram *ram, size_t count, const struct look *l,
+                      struct error *err) {
+    for (size_t i = 0; i < count; i++) {
+        if (ram[i].kind == VMM_RAM_MEMORY && !is_there(q, &ram[i], l)) {
+            return error_set(err, ERROR_REFUSED, "QEMU has its %sRAM %s in another place or size meanwhile",
+                             ram[i].guest ? "guest's " : "own ", ram[i].id);
         }
     }
-    return false;
+    return 0;
 }
 
 int qemu_check_memory(struct qemu *q, struct error *err) {
     struct look l CLEANUP_LOOK = LOOK_CLOSED;
-    if (!has_memory(&q->vmm)) {
+    if (q->known_count == 0) {
         return 0;
     }
     if (look_list(q, &l, err) < 0) {
         return -1;
     }
-    for (size_t i = 0; i < q->vmm.ram_count; i++) {
-        const struct vmm_ram *r = &q->vmm.ram[i];
-        if (r->kind == VMM_RAM_MEMORY && !is_there(q, r, &l)) {
-            return error_set(err, ERROR_REFUSED, "QEMU has its %sRAM %s in another place or size meanwhile",
-                             r->guest ? "guest's " : "own ", r->id);
-        }
+    if (check_list(q, q->vmm.ram, q->vmm.ram_count, &l, err) < 0) {
+        return -1;
     }
-    return 0;
+    return check_list(q, q->save.left, q->save.left_count, &l, err);
 }
 
 /* ---- the look ---- */

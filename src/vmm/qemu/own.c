@@ -67,6 +67,7 @@ static bool is_guests(const struct qemu *q, const struct ramblock *b) {
 /* Blocks without a name are none that QEMU migrates. */
 static int take_all(struct qemu *q, const struct look *l, struct findings *found, struct error *err) {
     size_t guest = q->vmm.ram_count;
+    q->save.unreachable = (struct name_list){ 0 };
     for (size_t i = 0; i < l->count; i++) {
         const struct ramblock *b = &l->blocks[i];
         if (b->used == 0 || is_guests(q, b)) {
@@ -76,7 +77,10 @@ static int take_all(struct qemu *q, const struct look *l, struct findings *found
             if (take(q, l, b, err) < 0) {
                 return -1;
             }
-        } else if (b->used >= LARGE && found != NULL) {
+            continue;
+        }
+        name_list_add(&q->save.unreachable, b->id);
+        if (b->used >= LARGE && found != NULL) {
             findings_remark(found,
                             "%" PRIu64 " MiB of RAM that QEMU owns itself (%s) cannot be reached from outside: QEMU "
                             "sends them, the last of it while the guest stands still",
@@ -94,6 +98,7 @@ int qemu_find_own(struct qemu *q, struct findings *found, struct error *err) {
     while (q->vmm.ram_count > 0 && !q->vmm.ram[q->vmm.ram_count - 1].guest) {
         qemu_drop_ram(q, q->vmm.ram_count - 1);
     }
+    qemu_free_left(q);
     if (look_open(q, &l, err) < 0) {
         return -1;
     }
@@ -120,7 +125,7 @@ json_t *qemu_describe_own(const struct vmm *vmm) {
 static void tell_left(const struct vmm_ram *r) {
     if (r->size >= LARGE) {
         log_warning("%" PRIu64 " MiB of RAM that QEMU owns itself (%s) are not found in the same size at both ends: "
-                    "QEMU sends them, the last of it while the guest stands still",
+                    "they go with the device state, while the guest stands still",
                     r->size >> 20, r->id);
     }
 }
@@ -139,13 +144,19 @@ static bool is_named(const json_t *list, const struct vmm_ram *r) {
     return false;
 }
 
-static void keep_named(struct qemu *q, const json_t *list) {
+static int keep_named(struct qemu *q, const json_t *list, struct error *err) {
     for (size_t i = q->vmm.ram_count; i-- > 0 && !q->vmm.ram[i].guest;) {
-        if (!is_named(list, &q->vmm.ram[i])) {
-            tell_left(&q->vmm.ram[i]);
+        if (is_named(list, &q->vmm.ram[i])) {
+            continue;
+        }
+        tell_left(&q->vmm.ram[i]);
+        if (q->side == VMM_DESTINATION || q->vmm.way != VMM_WAY_SAVE) {
             qemu_drop_ram(q, i);
+        } else if (qemu_leave_ram(q, i, err) < 0) {
+            return -1;
         }
     }
+    return 0;
 }
 
 json_t *qemu_agree(struct vmm *vmm, const json_t *source, struct error *err) {
@@ -154,7 +165,9 @@ json_t *qemu_agree(struct vmm *vmm, const json_t *source, struct error *err) {
     if (qemu_find_own(q, NULL, err) < 0) {
         return NULL;
     }
-    keep_named(q, json_object_get(source, "own-ram"));
+    if (keep_named(q, json_object_get(source, "own-ram"), err) < 0) {
+        return NULL;
+    }
     json_t *ids = json_array();
     for (size_t i = 0; i < vmm->ram_count; i++) {
         if (!vmm->ram[i].guest) {
@@ -166,7 +179,9 @@ json_t *qemu_agree(struct vmm *vmm, const json_t *source, struct error *err) {
 
 int qemu_adopt(struct vmm *vmm, const json_t *ids, struct error *err) {
     size_t kept = 0;
-    keep_named(qemu_of(vmm), ids);
+    if (keep_named(qemu_of(vmm), ids, err) < 0) {
+        return -1;
+    }
     for (size_t i = 0; i < vmm->ram_count; i++) {
         kept += !vmm->ram[i].guest;
     }

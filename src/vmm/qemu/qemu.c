@@ -80,6 +80,7 @@ static int take_ledger(struct qemu *q, struct error *err) {
 static void qemu_close(struct vmm *vmm) {
     struct qemu *q = qemu_of(vmm);
     qemu_free_ram(vmm);
+    qemu_saved_fd_close(q);
     json_decref(q->described);
     qmp_close(q->qmp);
     ledger_close(vmm->ledger, true);
@@ -156,6 +157,7 @@ static const struct vmm_ops ops = {
     .match = qemu_match,
     .agree = qemu_agree,
     .adopt = qemu_adopt,
+    .choose = qemu_choose,
     .still_movable = qemu_still_movable,
     .unchanged = qemu_unchanged,
     .guest_running = qemu_guest_running,
@@ -166,6 +168,7 @@ static const struct vmm_ops ops = {
     .filter = qemu_filter,
     .release_device_state = qemu_release_device_state,
     .wait_saved = qemu_wait_saved,
+    .stands_still = qemu_stands_still,
     .undo = qemu_undo,
     .load_begin = qemu_load_begin,
     .wait_loaded = qemu_wait_loaded,
@@ -201,6 +204,7 @@ struct vmm *vmm_qemu_open(const char *qmp_path, pid_t pid, struct error *err) {
         return NULL;
     }
     q->vmm = (struct vmm){ .ops = &ops, .pid = pid };
+    q->save = (struct qemu_save){ .memory = -1, .out = -1 };
     if (open_connection(q, qmp_path, err) < 0) {
         qemu_close(&q->vmm);
         return NULL;

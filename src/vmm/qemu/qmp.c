@@ -438,6 +438,18 @@ int qmp_getfd(struct qmp *q, int fd, const char *name, struct error *err) {
     return execute(q, "getfd", json_pack("{s:s}", "fdname", name), fd, NULL, QMP_TIMEOUT, err);
 }
 
+int qmp_add_fd(struct qmp *q, int fd, const char *mark, int64_t *id, struct error *err) {
+    json_t *answer = NULL;
+    if (execute(q, "add-fd", json_pack("{s:s}", "opaque", mark), fd, &answer, QMP_TIMEOUT, err) < 0) {
+        return -1;
+    }
+    const json_t *number = json_object_get(answer, "fdset-id");
+    bool told = json_is_integer(number);
+    *id = json_integer_value(number);
+    json_decref(answer);
+    return told ? 0 : error_set(err, ERROR_VMM, "QEMU's answer to add-fd makes no sense");
+}
+
 int qmp_wait_event(struct qmp *q, int64_t timeout_ns, struct error *err) {
     int64_t deadline = end_of(q, timeout_ns);
     int result = q->events.count > 0 ? 1 : 0;

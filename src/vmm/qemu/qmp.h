@@ -83,6 +83,10 @@ bool qmp_takes_fds(const struct qmp *q);
 /* Gives QEMU a copy of `fd` under `name`; the caller keeps its own. */
 int qmp_getfd(struct qmp *q, int fd, const char *name, struct error *err);
 
+/* Gives QEMU a copy of `fd` in a set of descriptors of its own, which is marked with `mark`; *id is the set's number.
+ */
+int qmp_add_fd(struct qmp *q, int fd, const char *mark, int64_t *id, struct error *err);
+
 /* Waits for an event that is asked for, for at most `timeout_ns`, and hands out what came. 1: at least one; 0: none. */
 int qmp_wait_event(struct qmp *q, int64_t timeout_ns, struct error *err);
 /* Hands out the events that are there; does not wait. */

@@ -23,13 +23,24 @@ static void free_block(struct vmm_ram *ram) {
     free(ram->ranges);
 }
 
-void qemu_free_ram(struct vmm *vmm) {
-    for (size_t i = 0; i < vmm->ram_count; i++) {
-        free_block(&vmm->ram[i]);
+static void free_list(struct vmm_ram *ram, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        free_block(&ram[i]);
     }
-    free(vmm->ram);
+    free(ram);
+}
+
+void qemu_free_left(struct qemu *q) {
+    free_list(q->save.left, q->save.left_count);
+    q->save.left = NULL;
+    q->save.left_count = 0;
+}
+
+void qemu_free_ram(struct vmm *vmm) {
+    free_list(vmm->ram, vmm->ram_count);
     vmm->ram = NULL;
     vmm->ram_count = 0;
+    qemu_free_left(qemu_of(vmm));
     look_forget_all(qemu_of(vmm));
 }
 
@@ -46,11 +57,26 @@ struct vmm_ram *qemu_add_ram(struct qemu *q, const char *id, struct error *err) 
     return ram;
 }
 
+static void take_out(struct qemu *q, size_t i) {
+    q->vmm.ram_count--;
+    memmove(&q->vmm.ram[i], &q->vmm.ram[i + 1], (q->vmm.ram_count - i) * sizeof(*q->vmm.ram));
+}
+
 void qemu_drop_ram(struct qemu *q, size_t i) {
     look_forget(q, q->vmm.ram[i].id);
     free_block(&q->vmm.ram[i]);
-    q->vmm.ram_count--;
-    memmove(&q->vmm.ram[i], &q->vmm.ram[i + 1], (q->vmm.ram_count - i) * sizeof(*q->vmm.ram));
+    take_out(q, i);
+}
+
+int qemu_leave_ram(struct qemu *q, size_t i, struct error *err) {
+    struct vmm_ram *larger = reallocarray(q->save.left, q->save.left_count + 1, sizeof(*larger));
+    if (larger == NULL) {
+        return error_errno(err, ERROR_SYSTEM, "no memory for %s", q->vmm.ram[i].id);
+    }
+    q->save.left = larger;
+    q->save.left[q->save.left_count++] = q->vmm.ram[i];
+    take_out(q, i);
+    return 0;
 }
 
 struct search {

@@ -34,5 +34,6 @@ int vmm_qemu_resolve(struct vmm *vmm, bool take_back, struct error *err) {
     q->did.migration->guest_ran = take_back;
     qemu_record_descriptor(q);
     ledger_set(q->did.migration, true);
+    qemu_saved_fd_mark(q);
     return qemu_undo(vmm, take_back, err);
 }

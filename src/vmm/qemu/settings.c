@@ -20,13 +20,15 @@
 #define DOWNTIME_LIMIT INT64_C(300)
 #define DEFAULT_BANDWIDTH (INT64_C(128) << 20)
 
+#define SKIPS_RAM "x-ignore-shared"
+
 enum want { LEAVE, OFF, ON, NEED };
 
 static const struct {
     const char *name;
     enum want source, destination;
 } capabilities[] = {
-    { "x-ignore-shared", NEED, NEED }, /* RAM in shared files stays out of the stream */
+    { SKIPS_RAM, NEED, NEED }, /* RAM in shared files stays out of the stream; off for VMM_WAY_SAVE */
     { "pause-before-switchover", NEED, LEAVE },
     { "events", ON, ON },
     { "late-block-activate", LEAVE, ON }, /* image locks are taken at `cont`, not when the state is loaded */
@@ -55,8 +57,12 @@ static const struct {
 #define CAPABILITIES_MOST (sizeof((struct did_capabilities){ 0 }.item) / sizeof((struct did_capabilities){ 0 }.item[0]))
 _Static_assert(CAPABILITY_COUNT <= CAPABILITIES_MOST, "the ledger's entry holds them all");
 
-static enum want wanted(size_t i, enum vmm_side side) {
-    return side == VMM_SOURCE ? capabilities[i].source : capabilities[i].destination;
+/* Both ends of a stream must have the one that skips RAM alike, or it is not loaded. */
+static enum want wanted(size_t i, const struct qemu *q) {
+    if (q->vmm.way == VMM_WAY_SAVE && strcmp(capabilities[i].name, SKIPS_RAM) == 0) {
+        return OFF;
+    }
+    return q->side == VMM_SOURCE ? capabilities[i].source : capabilities[i].destination;
 }
 
 /* What query-migrate-capabilities says of `name`: 1 on, 0 off, -1 this QEMU does not know it. */
@@ -110,7 +116,7 @@ static int apply_capabilities(struct qemu *q, struct error *err) {
     did->count = 0;
     for (size_t i = 0; i < CAPABILITY_COUNT; i++) {
         int is = state_of(list, capabilities[i].name);
-        enum want want = wanted(i, q->side);
+        enum want want = wanted(i, q);
         if (is < 0 && want == NEED) {
             return error_set(err, ERROR_REFUSED,
                              "this QEMU has no migration capability %s: QEMU 4.0 or later is needed",

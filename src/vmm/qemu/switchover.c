@@ -7,7 +7,8 @@
  *                                                                              RAM, is sent meanwhile
  *   release()   migrate-continue → device → completed                          the rest of it and the device state
  *
- * Whatever breaks on the way, undo.c looks at where QEMU is and goes back from there.
+ * VMM_WAY_SAVE goes another way (save.c). Whatever breaks on the way, undo.c looks at where QEMU is and goes back from
+ * there.
  */
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -23,6 +24,9 @@
 int qemu_prepare(struct vmm *vmm, struct error *err) {
     struct qemu *q = qemu_of(vmm);
     struct query_state state;
+    if (vmm->way == VMM_WAY_SAVE) {
+        return qemu_can_move(vmm, err); /* no migration of QEMU's: none of its settings matter */
+    }
     if (query_state(q->qmp, &state, err) < 0) {
         return -1;
     }
@@ -40,14 +44,6 @@ static int did_not_stop(const struct query_migration *m, struct error *err) {
                      m->name);
 }
 
-/* The deadline is `limit` behind the guest's stop. As long as QEMU answers and the guest has not stopped, it runs while
- * QEMU sends its own RAM, and nothing hurries. */
-static void follow_stop(struct qemu *q, int64_t limit) {
-    if (limit != INT64_MAX) {
-        qmp_set_deadline(q->qmp, (q->stopped_at != 0 ? q->stopped_at : clock_now()) + limit);
-    }
-}
-
 /* Waits until the guest stands still with its device state held back. */
 static int wait_pre_switchover(struct qemu *q, int64_t limit, struct query_migration *m, struct error *err) {
     int64_t begin = clock_now();
@@ -57,7 +53,7 @@ static int wait_pre_switchover(struct qemu *q, int64_t limit, struct query_migra
         if (query_migration(q->qmp, m, err) < 0) {
             return -1;
         }
-        follow_stop(q, limit);
+        qemu_follow_stop(q, limit);
         if (m->status == VMM_PRE_SWITCHOVER) {
             return 0;
         }
@@ -96,38 +92,10 @@ static int check_ram_is_skipped(const struct qemu *q, const struct query_migrati
                      (long long)(m->ram_total >> 20), (unsigned long long)(ours >> 20));
 }
 
-/* QEMU's migration makes "postmigrate" or "paused" of any state, and `cont` then runs a guest that was shut down. */
-static int check_can_move(const struct query_state *state, struct error *err) {
-    if (state->running || strcmp(state->name, "paused") == 0 || strcmp(state->name, "prelaunch") == 0) {
-        return 0;
-    }
-    return error_set(err, ERROR_REFUSED,
-                     "the guest has stopped by itself meanwhile, it is in state \"%s\": it is left here as it is",
-                     state->name);
-}
-
-int qemu_can_move(struct vmm *vmm, struct error *err) {
-    struct query_state state;
-    return query_state(qemu_of(vmm)->qmp, &state, err) < 0 ? -1 : check_can_move(&state, err);
-}
-
-/* Behind that look, and before QEMU stops it for the migration, the guest may stop by itself yet. Its state is lost
- * then in "finish-migrate"; that it did only an event tells, which comes before that state. It is not let run again. */
-static int check_was_stopped(struct qemu *q, struct error *err) {
-    if (q->by_itself[0] == '\0') {
-        return 0;
-    }
-    q->did.migration->guest_ran = false;
-    return error_set(
-        err, ERROR_REFUSED,
-        "the guest has stopped by itself (%s) in the moment in which it was to be stopped: it is left here",
-        q->by_itself);
-}
-
 static int begin_migration(struct qemu *q, int fd, struct error *err) {
     struct query_state state;
     q->by_itself[0] = '\0';
-    if (query_state(q->qmp, &state, err) < 0 || check_can_move(&state, err) < 0) {
+    if (qemu_can_move(&q->vmm, err) < 0 || query_state(q->qmp, &state, err) < 0) {
         return -1;
     }
     q->did.migration->guest_ran = state.running; /* somebody may have stopped it or let it run since prepare() */
@@ -136,6 +104,7 @@ static int begin_migration(struct qemu *q, int fd, struct error *err) {
         return -1;
     }
     q->stopped_at = 0;
+    q->resumed = false;
     ledger_set(q->did.migration, true);
     ledger_stand(q->vmm.ledger, LEDGER_STOPPED, true);
     return qmp_execute(q->qmp, "migrate", json_pack("{s:s}", "uri", "fd:" DEVICE_FD_NAME), NULL, QMP_TIMEOUT, err);
@@ -144,9 +113,12 @@ static int begin_migration(struct qemu *q, int fd, struct error *err) {
 int qemu_stop(struct vmm *vmm, int fd, int64_t *stopped_at, struct error *err) {
     struct qemu *q = qemu_of(vmm);
     struct query_migration m;
+    if (vmm->way == VMM_WAY_SAVE) {
+        return qemu_save_stop(q, fd, stopped_at, err);
+    }
     int64_t limit = qmp_deadline(q->qmp) == INT64_MAX ? INT64_MAX : qmp_deadline(q->qmp) - clock_now();
     if (begin_migration(q, fd, err) < 0 || wait_pre_switchover(q, limit, &m, err) < 0 ||
-        check_was_stopped(q, err) < 0) {
+        qemu_check_was_stopped(q, &q->did.migration->guest_ran, err) < 0) {
         return -1;
     }
     /* a guest that was paused all along has no STOP event */
@@ -166,6 +138,9 @@ int qemu_filter(struct vmm *vmm, const struct vmm_carried *carried, struct vmm_f
     CLEANUP_JSON json_t *target = NULL;
     char arch[32] = "";
     *filter = NULL;
+    if (vmm->way == VMM_WAY_SAVE) {
+        return 0; /* nothing that we carry is in it */
+    }
     if (qmp_execute(qemu_of(vmm)->qmp, "query-target", NULL, &target, QMP_TIMEOUT, err) < 0) {
         return -1;
     }
@@ -178,12 +153,18 @@ int qemu_filter(struct vmm *vmm, const struct vmm_carried *carried, struct vmm_f
 }
 
 int qemu_release_device_state(struct vmm *vmm, struct error *err) {
+    if (vmm->way == VMM_WAY_SAVE) {
+        return qemu_save(qemu_of(vmm), err);
+    }
     json_t *args = json_pack("{s:s}", "state", "pre-switchover");
     return qmp_execute(qemu_of(vmm)->qmp, "migrate-continue", args, NULL, QMP_TIMEOUT, err);
 }
 
 int qemu_wait_saved(struct vmm *vmm, int64_t timeout_ns, struct error *err) {
     struct qemu *q = qemu_of(vmm);
+    if (vmm->way == VMM_WAY_SAVE) {
+        return qemu_save_write(q, timeout_ns, err);
+    }
     int64_t deadline = clock_now() + timeout_ns;
     struct qemu_pace pace = { .seen = q->changes };
     for (;;) {
@@ -205,4 +186,12 @@ int qemu_wait_saved(struct vmm *vmm, int64_t timeout_ns, struct error *err) {
             return -1;
         }
     }
+}
+
+int qemu_stands_still(struct vmm *vmm, struct error *err) {
+    struct qemu *q = qemu_of(vmm);
+    if (vmm->way == VMM_WAY_SAVE) {
+        return qemu_save_check_still(q, err);
+    }
+    return 0; /* behind a migration `cont` is refused until it is over, and then it is for whoever sends it */
 }

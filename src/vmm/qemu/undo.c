@@ -6,8 +6,8 @@
  *
  *   1. both ends of the monitor to a message boundary
  *   2. a migration under way: migrate_cancel, wait for its end
- *   3. the guest ran before and does not run now: cont
- *   4. the descriptor, parameters, capabilities (QEMU takes them only when no migration is active)
+ *   3. the guest ran before and does not run now: cont, which takes back the disks that it has given up
+ *   4. descriptors, parameters, capabilities (QEMU takes them only when no migration is active)
  */
 #include "base/log.h"
 #include "vmm/qemu/internal.h"
@@ -155,11 +155,31 @@ static int undo_migration(struct qemu *q, bool resume, struct error *err) {
     return 0;
 }
 
+/* Without a migration there is nothing to wait for: the guest is let run, or stays as it is. */
+static int undo_save(struct qemu *q, bool resume, struct error *err) {
+    if (q->did.save->guest_ran && !resume) {
+        return 0; /* the entry stays: a later undo may still resume */
+    }
+    if (q->did.save->guest_ran && run_again(q, err) < 0) {
+        return -1;
+    }
+    q->did.save->may_be_saved = false;
+    ledger_set(q->did.save, false);
+    ledger_stand(q->vmm.ledger, LEDGER_STOPPED, false);
+    return 0;
+}
+
 static int undo_once(struct qemu *q, bool resume, struct error *err) {
     if (qmp_resync(q->qmp, QMP_TIMEOUT, err) < 0) {
         return -1;
     }
     if (is_done(q->did.migration) && undo_migration(q, resume, err) < 0) {
+        return -1;
+    }
+    if (is_done(q->did.save) && undo_save(q, resume, err) < 0) {
+        return -1;
+    }
+    if (is_done(q->did.fdset) && qemu_saved_fd_tidy(q, err) < 0) {
         return -1;
     }
     if (is_done(q->did.descriptor)) {
