@@ -26,7 +26,7 @@ class Pair:
     huge    RAM in huge pages of 2 MiB
     """
 
-    def __init__(self, memory, load, link=None, hosts=None, fill=70, huge=False, name="source", cpus=1):
+    def __init__(self, memory, load, link=None, hosts=None, fill=70, huge=False, name="source", cpus=1, mix=MIX):
         self.stack = contextlib.ExitStack()
         self.memory, self.huge = memory, huge
         try:
@@ -37,7 +37,7 @@ class Pair:
             if huge:
                 ram = self.stack.enter_context(hugepages.HugePages(2 * memory)).directory
             self.source = stunt.Stunt(directory, name, backends=[Backend("ram0", memory, os.path.join(ram, name))],
-                                      fill=fill, mix=MIX, load=load, cpus=cpus, netns=self.hosts.a.netns, options=QUIET)
+                                      fill=fill, mix=mix, load=load, cpus=cpus, netns=self.hosts.a.netns, options=QUIET)
             self.stack.callback(self.source.remove)
             self.destination = self.source.destination(name=f"{name}-dst", netns=self.hosts.b.netns, options=QUIET)
             self.stack.callback(self.destination.remove)

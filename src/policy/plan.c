@@ -14,7 +14,12 @@
 /* CPU. The least share: where nothing is ever idle the migration goes on like any other task, and at nice 5 it hardly
  * hurts: with less, LZ4 would not pay at 1 Gbit/s, and raw pages take the guest's CPU for longer. */
 #define LEAST_SHARE 0.5
-#define RAISE 0.25 /* CPUs a second, at least */
+/* While it is known that the guest's threads do not wait for a CPU, what is idle is no limit below one: others of the
+ * host then get as much as they want, but for the quarter of a CPU that a thread at nice 5 takes beside one of theirs.
+ */
+#define CALM_SHARE 1.0
+#define CALM_PART 0.75 /* and a quarter of a CPU is worth a thread, not half of one: nobody else would use it */
+#define RAISE 0.25     /* CPUs a second, at least */
 #define PRESSURE_HIGH 25.0
 #define PRESSURE_LOW 10.0
 #define NOTHING_IDLE 0.02 /* of the CPUs; the only sign of pressure where the kernel does not count it */
@@ -87,6 +92,11 @@ static bool calm(const struct plan_input *in) {
     return in->cpu_pressure >= 0 ? in->cpu_pressure < PRESSURE_LOW : !under_pressure(in);
 }
 
+/* It is known that its threads do not wait for CPUs. */
+static bool guest_is_calm(const struct plan_input *in, bool before) {
+    return in->cpu_pressure >= 0 && in->cpu_pressure < (before ? PRESSURE_HIGH : PRESSURE_LOW);
+}
+
 /* Halved under pressure, raised a step at a time without. From what is in use, not from a ceiling that nothing reached:
  * else it would take seconds until the guest feels it. */
 static void move_ceiling(const struct plan_input *in, const struct plan *previous, double seconds,
@@ -143,7 +153,9 @@ static void plan_cpu(const struct plan_input *in, const struct plan *previous, s
     s->measured |= in->cpu_idle >= 0;
     move_ceiling(in, previous, seconds, s);
 
-    double share = greater(lesser(s->available, s->ceiling), LEAST_SHARE);
+    s->calm = guest_is_calm(in, s->calm);
+    double least = s->calm ? CALM_SHARE : LEAST_SHARE; /* the ceiling still tells when it waited lately */
+    double share = greater(lesser(greater(s->available, least), s->ceiling), LEAST_SHARE);
     double wanted = share < NEAR_LIMIT * limit ? share : limit;
     plan->cpu_share = wanted;
     plan->reason = "first plan";
@@ -180,7 +192,8 @@ static void plan_threads(const struct plan_input *in, struct plan *plan) {
         s->link_seen = true;
         s->link_bound = in->now;
     }
-    unsigned n = (unsigned)lesser(plan->cpu_share + 0.5, PLAN_MAX_THREADS);
+    double spare = plan->state.calm ? CALM_PART : 0.5;
+    unsigned n = (unsigned)lesser(plan->cpu_share + spare, PLAN_MAX_THREADS);
     /* Where the link has room to spare the channels' own threads are enough to fill what there is of it. */
     unsigned compress = link_was_bound(in, s) || n < in->channels ? n : in->channels;
     plan->compress_threads = threads(in, in->compress_threads, compress);

@@ -123,11 +123,12 @@ struct sim_cost content_cost(const struct content *c, const struct content_means
     choice.link_ns = 1e9 / m->wire_rate;
     const struct content_row *row = c->count > 0 ? &c->rows[0] : &raw;
     if (c->count == CHOICE_RUNGS) {
+        struct rung_cost rungs[CHOICE_RUNGS];
         for (int i = 0; i < CHOICE_RUNGS; i++) {
-            choice.rung[i] =
+            rungs[i] =
                 (struct rung_cost){ .encode_ns = c->rows[i].encode_ns, .shape = c->rows[i].ratio, .measured = true };
         }
-        row = &c->rows[choice_foresee(&choice)];
+        row = &c->rows[choice_foresee(&choice, rungs)];
     }
     choice_set_cpus(&choice, content_cpus(m), m->threads);
     struct sim_cost cost = { row->ratio * RAM_PAGE_SIZE + PAGE_HEAD,

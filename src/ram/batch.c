@@ -35,10 +35,9 @@ void batch_free(struct batch *b) {
     free(b);
 }
 
-void batch_reset(struct batch *b, uint32_t pass) {
+void batch_reset(struct batch *b, uint16_t block, uint32_t pass) {
+    b->block = block;
     b->pass = pass;
-    b->end = 0;
-    b->looked_at = 0;
     b->full.pages = b->full.runs = 0;
     b->delta.pages = b->delta.runs = 0;
     b->zero.pages = b->zero.runs = 0;
@@ -56,8 +55,7 @@ bool batch_is_empty(const struct batch *b) {
 
 uint32_t batch_room(const struct batch *b) {
     uint32_t room = b->max_pages - (b->full.pages > b->delta.pages ? b->full.pages : b->delta.pages);
-    room = least(room, FRAME_MAX_PAGES - b->zero.runs);
-    return least(room, BATCH_MAX_LOOKED_AT - b->looked_at);
+    return least(room, FRAME_MAX_PAGES - b->zero.runs);
 }
 
 void batch_add(struct batch_part *part, uint64_t page) {

@@ -12,6 +12,7 @@
 
 #include "accel/accel.h"
 #include "ram/digest.h"
+#include "ram/kind.h"
 #include "wire/conn.h"
 #include "wire/frame.h"
 
@@ -27,9 +28,8 @@ struct batch {
     struct batch *next; /* in a list of the sender's */
     uint16_t block;
     uint32_t pass;
-    uint32_t max_pages; /* in `full` and in `delta` */
-    uint64_t end;       /* behind the last page that was looked at: only pages from there on may be added */
-    uint32_t looked_at; /* pages */
+    enum page_kind kind; /* of the pages in full; the others are of any */
+    uint32_t max_pages;  /* in `full` and in `delta` */
 
     struct batch_part full, delta, zero;
     struct page_digest full_digests[FRAME_MAX_PAGES], delta_digests[FRAME_MAX_PAGES];
@@ -50,10 +50,6 @@ struct batch {
     bool refused;      /* no accelerator could: software has to */
 };
 
-/* Pages that are looked at for one batch (64 MiB). Where hardly any has to be sent a thread would else read the whole
- * guest before it is asked again whether it shall go on, and how much CPU time it may have. */
-#define BATCH_MAX_LOOKED_AT 16384u
-
 /* A page whose change is larger than this goes in full: a codec would hardly make it larger, and it is the cheaper one
  * to put in place. */
 #define BATCH_MAX_DELTA (RAM_PAGE_SIZE / 4)
@@ -61,10 +57,10 @@ struct batch {
 /* `bytes` NULL: memory of its own, freed with it. NULL when there is no memory. */
 struct batch *batch_new(uint32_t max_pages, uint8_t *bytes);
 void batch_free(struct batch *b); /* NULL is allowed */
-/* Makes it empty, for pages of a pass. */
-void batch_reset(struct batch *b, uint32_t pass);
+/* Makes it empty, for pages of a block and a pass. */
+void batch_reset(struct batch *b, uint16_t block, uint32_t pass);
 bool batch_is_empty(const struct batch *b);
-/* Pages that can be looked at and added whatever they turn out to be; 0: it is full, or enough was looked at. */
+/* Pages that can be added whatever they turn out to be; 0: it is full. */
 uint32_t batch_room(const struct batch *b);
 /* Bytes of the pages in full. */
 static inline size_t batch_raw_size(const struct batch *b) {

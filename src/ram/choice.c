@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ram/choice.h"
+#include "ram/choice_internal.h"
 
 #include "base/cleanup.h"
+
+#include <string.h>
 
 static const struct rung ladder[CHOICE_RUNGS] = {
     { CODEC_NONE, 0 }, { CODEC_LZ4, 1 },  { CODEC_ZSTD, -3 }, { CODEC_ZSTD, -1 }, { CODEC_ZSTD, 1 },
@@ -29,46 +31,39 @@ static const struct rung_cost first_guess[CHOICE_RUNGS] = {
 #define FIRST_DEVICE_NS 0.2
 #define FIRST_DEVICE_SHAPE 0.42
 
-/* A destination that has said nothing yet. */
+/* A destination that has said nothing yet: rather too fast than too slow, for it will say so in a quarter of a second.
+ */
 static const struct peer_load first_peer = {
     .read_ns = 0.2,
     .place_ns = 0.4,
     .decode_ns = { [CODEC_LZ4] = 0.4, [CODEC_ZSTD] = 1.0, [CODEC_DEFLATE] = 1.6 },
-    .threads = 2,
+    .threads = 4,
 };
 
 #define CPU_PRICE 0.05 /* of the time that all CPUs we may use would take for it */
-#define WEIGHT 0.1     /* of a new batch in the running means */
+#define RARE_WEIGHT                                                                                                    \
+    0.4 /* of one that tells something new: a trial of what goes raw, noise where none was thought to be */
+#define PART_WEIGHT 0.03 /* in the parts that kinds have: what is sent changes from stretch to stretch of memory */
+#define LEAST_PART 1e-4  /* a kind that is not seen still gets what would be best for it */
+#define FIRST_RUNG 4
+#define FIRST_BATCHES 16 /* of a kind, in which all that promises something is tried */
 
 #define TRY_INTERVAL 24    /* batches between two trials of a neighbour */
 #define STALE_INTERVAL 256 /* until a neighbour that is known is looked at again */
 
-/* A window ends when it has both of these, or the third. */
-#define WINDOW_NS INT64_C(15000000)
-#define WINDOW_WRITES 32
-#define LONG_WINDOW_NS INT64_C(60000000)
-#define SATURATED 0.1 /* part of the channels' time in which they took nothing: their queues were full */
-#define PEER_FULL 0.7 /* part of the time in which the destination is busy by what it says */
-#define LINK_WEIGHT 0.5
-#define STRETCH_WEIGHT 0.3
-#define LINK_GROWTH 0.97 /* in the first window that the link does not fill; twice that in the next, and so on */
-#define LINK_GROWTH_MOST 0.5
-#define LEAST_LINK_NS 0.01
-#define FIRST_HOLD 8 /* windows */
-#define MOST_HOLD 100
-
-static void mean(double *m, double value, double weight) {
-    *m += weight * (value - *m);
+static void kind_init(struct choice_kind *k) {
+    *k = (struct choice_kind){ .content = 1.0, .speed = 1.0, .part = 1.0 / PAGE_KINDS };
+    for (int i = 0; i < CHOICE_RUNGS; i++) {
+        k->rung[i] = first_guess[i];
+    }
 }
 
 void choice_init(struct choice *c, unsigned channels, double cpus) {
-    *c = (struct choice){ .best = 4,
-                          .content = 1.0,
-                          .speed = 1.0,
+    *c = (struct choice){ .best = { .price = CPU_PRICE },
                           .gather_ns = FIRST_GATHER_NS,
                           .write_ns = FIRST_WRITE_NS,
                           .link_ns = FIRST_LINK_NS,
-                          .growth = LINK_GROWTH,
+                          .growth = CHOICE_LINK_GROWTH,
                           .device_ns = FIRST_DEVICE_NS,
                           .device_shape = FIRST_DEVICE_SHAPE,
                           .cpus = cpus,
@@ -77,8 +72,9 @@ void choice_init(struct choice *c, unsigned channels, double cpus) {
                           .channels = channels,
                           .peer = first_peer };
     pthread_mutex_init(&c->lock, NULL);
-    for (int i = 0; i < CHOICE_RUNGS; i++) {
-        c->rung[i] = first_guess[i];
+    for (int k = 0; k < PAGE_KINDS; k++) {
+        kind_init(&c->kind[k]);
+        c->best.rung[0][k] = c->best.rung[1][k] = FIRST_RUNG;
     }
 }
 
@@ -92,17 +88,17 @@ void choice_set_cpus(struct choice *c, double cpus, unsigned threads) {
     c->threads = threads;
 }
 
-static double encode_ns(const struct choice *c, int i) {
-    return c->rung[i].measured ? c->rung[i].encode_ns : c->rung[i].encode_ns * c->speed;
+static double encode_ns(const struct choice_kind *k, int i) {
+    return k->rung[i].measured ? k->rung[i].encode_ns : k->rung[i].encode_ns * k->speed;
 }
 
-static double ratio(const struct choice *c, int i) {
-    double r = i == 0 ? 1.0 : c->rung[i].shape * c->content;
-    return r < 1.0 ? r : 1.0;
+/* A batch that shrinks by less than a sixteenth goes raw: a mean that says so is made of such that do. */
+static double at_most_raw(double ratio) {
+    return ratio < 15.0 / 16 ? ratio : 1.0;
 }
 
-static double cpu_ns(const struct choice *c, int i) {
-    return c->gather_ns + encode_ns(c, i) + ratio(c, i) * c->write_ns;
+static double ratio(const struct choice_kind *k, int i) {
+    return i == 0 ? 1.0 : at_most_raw(k->rung[i].shape * k->content);
 }
 
 /* CPUs that our work really gets. */
@@ -120,69 +116,108 @@ static double peer_ns(const struct choice *c, enum codec_id codec, double part) 
     return (c->peer.place_ns + c->peer.decode_ns[codec] + part * c->peer.read_ns) / c->peer.threads;
 }
 
-/* Until a byte of guest memory is in place, ns; with the price for CPU. */
-static double cost(const struct choice *c, int i) {
-    double link = ratio(c, i) * c->link_ns, cpu = cpu_ns(c, i) / cpus(c);
-    return larger(larger(link, cpu), peer_ns(c, ladder[i].codec, ratio(c, i))) + CPU_PRICE * cpu;
+static struct rung_time rung_time(const struct choice *c, const struct choice_kind *k, int i) {
+    double r = ratio(k, i);
+    return (struct rung_time){ .link = r * c->link_ns,
+                               .cpu = (c->gather_ns + encode_ns(k, i) + r * c->write_ns) / cpus(c),
+                               .peer = peer_ns(c, ladder[i].codec, r),
+                               .known = k->rung[i].measured };
+}
+
+static void fill_table(const struct choice *c, struct settle_table *t) {
+    double parts = 0;
+    for (int k = 0; k < PAGE_KINDS; k++) {
+        parts += c->kind[k].part;
+    }
+    t->cpu_price = CPU_PRICE;
+    for (int k = 0; k < PAGE_KINDS; k++) {
+        t->part[k] = larger(c->kind[k].part / parts, LEAST_PART);
+        for (int i = 0; i < CHOICE_RUNGS; i++) {
+            t->rung[k][i] = rung_time(c, &c->kind[k], i);
+        }
+    }
 }
 
 /* Among the rungs that were measured. */
-static int find_best(const struct choice *c) {
-    int best = 0;
-    for (int i = 1; i < CHOICE_RUNGS; i++) {
-        if (c->rung[i].measured && cost(c, i) < cost(c, best)) {
-            best = i;
-        }
-    }
-    return best;
+void choice_find_best(struct choice *c) {
+    struct settle_table t;
+    fill_table(c, &t);
+    settle_find(&t, &c->best);
 }
 
-/* Whether to try a neighbour of the best rung now: one that was never measured and promises something by the first
- * guess, at once; else one whose measure is old. */
-static bool worth_trying(const struct choice *c, int i) {
-    if (i < 1 || i >= CHOICE_RUNGS) {
-        return false;
-    }
-    const struct rung_cost *r = &c->rung[i];
-    if (!r->measured) {
-        return cost(c, i) < 1.1 * cost(c, c->best);
-    }
-    return c->batches - r->tried_at > STALE_INTERVAL && cost(c, i) < 1.2 * cost(c, c->best);
-}
-
-static int find_rival(const struct choice *c) {
-    if (c->batches % TRY_INTERVAL != 0 && c->rung[c->best].measured && c->batches > 16) {
+/* Looks at a rung next to the one in use: one that was never measured and promises something by the first guess, at
+ * once; else one whose measure is old. */
+static int find_rival(const struct choice *c, const struct choice_kind *k, int used) {
+    if (k->batches % TRY_INTERVAL != 0 && k->rung[used].measured && k->batches > FIRST_BATCHES) {
         return -1;
     }
     static const int steps[] = { 1, -1, 2, -2 };
-    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-        if (worth_trying(c, c->best + steps[i])) {
-            return c->best + steps[i];
+    struct rung_time mine = rung_time(c, k, used);
+    for (size_t n = 0; n < sizeof(steps) / sizeof(steps[0]); n++) {
+        int i = used + steps[n];
+        if (i < 1 || i >= CHOICE_RUNGS) {
+            continue;
+        }
+        struct rung_time its = rung_time(c, k, i);
+        bool old = k->batches - k->rung[i].tried_at > STALE_INTERVAL;
+        double most = (its.known ? 1.2 : 1.1) * settle_cost(&mine, c->best.price);
+        if ((old || !its.known) && settle_cost(&its, c->best.price) < most) {
+            return i;
         }
     }
     return -1;
 }
 
-static double device_ratio(const struct choice *c) {
-    double r = c->device_shape * c->content;
-    return r < 1.0 ? r : 1.0;
-}
-
-/* As cost(), of an accelerator: the CPU only reads and writes. */
-static double device_cost(const struct choice *c) {
-    double cpu_ns = c->gather_ns + device_ratio(c) * c->write_ns;
-    double link = device_ratio(c) * c->link_ns, cpu = cpu_ns / cpus(c);
-    double most = larger(larger(link, cpu), peer_ns(c, CODEC_DEFLATE, device_ratio(c)));
-    return larger(most, c->device_ns) + CPU_PRICE * cpu;
+/* Whether an accelerator, where the CPU only reads and writes, has a batch of this kind in place sooner, as if there
+ * were no others. */
+static bool device_is_better(const struct choice *c, const struct choice_kind *k, int used) {
+    double r = at_most_raw(c->device_shape * k->content);
+    double cpu = (c->gather_ns + r * c->write_ns) / cpus(c);
+    double most = larger(larger(r * c->link_ns, cpu), peer_ns(c, CODEC_DEFLATE, r));
+    struct rung_time own = rung_time(c, k, used);
+    return larger(most, c->device_ns) + CPU_PRICE * cpu <=
+           larger(larger(own.link, own.cpu), own.peer) + CPU_PRICE * own.cpu;
 }
 
 static enum codec_id fixed_codec(int set) {
     return set == COMPRESSION_ACCEL ? CODEC_DEFLATE : (enum codec_id)set;
 }
 
-void choice_pick(struct choice *c, const struct compression_settings *s, struct pick *pick) {
+bool choice_apart(struct choice *c, const struct compression_settings *s) {
     int set = atomic_load_explicit(&s->codec, memory_order_relaxed);
-    *pick = (struct pick){ .index = -1, .rival_index = -1 };
+    if (set != COMPRESSION_AUTO) {
+        return set != CODEC_NONE;
+    }
+    LOCK_GUARD(&c->lock);
+    bool compressed = c->devices;
+    for (int k = 0; k < PAGE_KINDS; k++) {
+        compressed = compressed || c->best.rung[0][k] > 0 || (c->best.second > 0 && c->best.rung[1][k] > 0);
+    }
+    return compressed;
+}
+
+/* A batch of this kind is about to be sent. */
+static void note_part(struct choice *c, enum page_kind kind) {
+    for (int k = 0; k < PAGE_KINDS; k++) {
+        choice_mean(&c->kind[k].part, k == (int)kind ? 1.0 : 0.0, PART_WEIGHT);
+    }
+    c->kind[kind].batches++;
+}
+
+/* One of the two that were settled. */
+static int take_rung(struct choice *c, enum page_kind kind) {
+    struct choice_kind *k = &c->kind[kind];
+    k->owed += c->best.second;
+    if (k->owed < 1) {
+        return c->best.rung[0][kind];
+    }
+    k->owed -= 1;
+    return c->best.rung[1][kind];
+}
+
+void choice_pick(struct choice *c, const struct compression_settings *s, enum page_kind kind, struct pick *pick) {
+    int set = atomic_load_explicit(&s->codec, memory_order_relaxed);
+    *pick = (struct pick){ .kind = kind, .index = -1, .rival_index = -1 };
     if (set != COMPRESSION_AUTO) {
         pick->device = set == COMPRESSION_ACCEL;
         pick->use.codec = fixed_codec(set);
@@ -190,14 +225,16 @@ void choice_pick(struct choice *c, const struct compression_settings *s, struct 
         return;
     }
     LOCK_GUARD(&c->lock);
-    c->batches++;
-    pick->index = c->best;
-    pick->use = ladder[c->best];
-    pick->device = c->devices && device_cost(c) <= cost(c, c->best);
-    pick->rival_index = pick->device ? -1 : find_rival(c);
+    struct choice_kind *k = &c->kind[kind];
+    note_part(c, kind);
+    pick->index = take_rung(c, kind);
+    pick->use = ladder[pick->index];
+    pick->device = c->devices && device_is_better(c, k, pick->index);
+    pick->rival_index = pick->device ? -1 : find_rival(c, k, pick->index);
     if (pick->rival_index >= 0) {
         pick->rival = ladder[pick->rival_index];
-        c->rung[pick->rival_index].tried_at = c->batches;
+        pick->retrial = pick->index == 0;
+        k->rung[pick->rival_index].tried_at = k->batches;
     }
     if (pick->use.codec == CODEC_LZ4) {
         pick->use.level = atomic_load_explicit(&s->level[CODEC_LZ4], memory_order_relaxed);
@@ -212,17 +249,36 @@ static void note_span(struct choice *c, struct span span) {
 void choice_gathered(struct choice *c, size_t raw, struct span span) {
     LOCK_GUARD(&c->lock);
     note_span(c, span);
-    mean(&c->gather_ns, (double)span.cpu / (double)raw, WEIGHT);
+    choice_mean(&c->gather_ns, (double)span.cpu / (double)raw, CHOICE_WEIGHT);
 }
 
-static void learn_speed(struct choice *c, int i, double ns) {
-    struct rung_cost *r = &c->rung[i];
+/* A batch became `ratio` of what it was with a rung. One that did not shrink says that the content shrinks at most so
+ * much, and perhaps less. */
+static void learn_content(struct choice_kind *k, int i, double ratio, double weight) {
+    double content = ratio / k->rung[i].shape;
+    if (ratio < 1 || content > k->content) {
+        choice_mean(&k->content, content, weight);
+    }
+}
+
+void choice_bypassed(struct choice *c, const struct pick *pick) {
+    if (pick->index <= 0) {
+        return;
+    }
+    LOCK_GUARD(&c->lock);
+    struct choice_kind *k = &c->kind[pick->kind];
+    learn_content(k, pick->index, 1, RARE_WEIGHT);
+    choice_find_best(c);
+}
+
+static void learn_speed(struct choice_kind *k, int i, double ns) {
+    struct rung_cost *r = &k->rung[i];
     if (!r->measured) {
-        c->speed = ns / first_guess[i].encode_ns;
+        k->speed = ns / first_guess[i].encode_ns;
         r->encode_ns = ns;
         r->measured = true;
     } else {
-        mean(&r->encode_ns, ns, WEIGHT);
+        choice_mean(&r->encode_ns, ns, CHOICE_WEIGHT);
     }
 }
 
@@ -231,26 +287,27 @@ void choice_encoded(struct choice *c, const struct pick *pick, size_t raw, size_
         return;
     }
     LOCK_GUARD(&c->lock);
+    struct choice_kind *k = &c->kind[pick->kind];
     note_span(c, span);
-    learn_speed(c, pick->index, (double)span.cpu / (double)raw);
-    mean(&c->content, (double)out / (double)raw / c->rung[pick->index].shape, WEIGHT);
-    c->best = find_best(c);
+    learn_speed(k, pick->index, (double)span.cpu / (double)raw);
+    learn_content(k, pick->index, (double)out / (double)raw, CHOICE_WEIGHT);
+    choice_find_best(c);
 }
 
 bool choice_compared(struct choice *c, const struct pick *pick, size_t raw, size_t out, size_t rival_out, int64_t ns) {
     LOCK_GUARD(&c->lock);
+    struct choice_kind *k = &c->kind[pick->kind];
     int rival = pick->rival_index;
-    struct rung_cost *r = &c->rung[rival];
+    struct rung_cost *r = &k->rung[rival];
     bool first = !r->measured;
-    double rival_ratio = (double)rival_out / (double)raw;
-    learn_speed(c, rival, (double)ns / (double)raw);
+    learn_speed(k, rival, (double)ns / (double)raw);
     if (pick->index > 0) {
-        double shape = c->rung[pick->index].shape * (double)rival_out / (double)out;
-        mean(&r->shape, shape, first ? 1.0 : 0.3);
+        double shape = k->rung[pick->index].shape * (double)rival_out / (double)out;
+        choice_mean(&r->shape, shape, first ? 1.0 : 0.3);
     } else {
-        mean(&c->content, rival_ratio / r->shape, WEIGHT);
+        learn_content(k, rival, (double)rival_out / (double)raw, RARE_WEIGHT);
     }
-    c->best = find_best(c);
+    choice_find_best(c);
     return rival_out < out && rival_out < raw;
 }
 
@@ -268,7 +325,7 @@ void choice_set_peer(struct choice *c, const struct peer_load *load) {
     for (unsigned id = 0; id < CODEC_COUNT; id++) {
         take_rate(&c->peer.decode_ns[id], load->decode_ns[id]);
     }
-    c->best = find_best(c);
+    choice_find_best(c);
 }
 
 void choice_set_devices(struct choice *c, bool devices) {
@@ -276,99 +333,39 @@ void choice_set_devices(struct choice *c, bool devices) {
     c->devices = devices;
 }
 
-void choice_device_done(struct choice *c, size_t raw, size_t out, int64_t submitted, int64_t now) {
+void choice_device_done(struct choice *c, enum page_kind kind, size_t raw, size_t out, int64_t submitted, int64_t now) {
     LOCK_GUARD(&c->lock);
     /* Devices that have work without a pause show their rate by the time between two ends. */
     int64_t begin = submitted > c->device_done ? submitted : c->device_done;
     c->device_done = now;
-    mean(&c->device_ns, (double)(now - begin) / (double)raw, WEIGHT);
-    mean(&c->device_shape, (double)out / (double)raw / c->content, WEIGHT);
+    choice_mean(&c->device_ns, (double)(now - begin) / (double)raw, CHOICE_WEIGHT);
+    choice_mean(&c->device_shape, (double)out / (double)raw / c->kind[kind].content, CHOICE_WEIGHT);
 }
 
-/* The channels had to wait: this is what the link carries. */
-static void learn_full(struct choice *c, double ns) {
-    bool probed = ns > 1.3 * c->link_ns;
-    bool nothing_new = ns > 0.8 * c->full_ns && ns < 1.25 * c->full_ns;
-    if (!nothing_new) {
-        c->hold = 0;
-    } else if (probed) {
-        c->hold = c->hold < MOST_HOLD / 2 ? 2 * c->hold + FIRST_HOLD : MOST_HOLD;
+/* What the destination needs for a byte, of all kinds as they are sent now. */
+double choice_peer_time(const struct choice *c) {
+    double ns = 0, parts = 0;
+    for (int n = 0; n < PAGE_KINDS; n++) {
+        const struct choice_kind *k = &c->kind[n];
+        double first = rung_time(c, k, c->best.rung[0][n]).peer, second = rung_time(c, k, c->best.rung[1][n]).peer;
+        ns += k->part * (first + c->best.second * (second - first));
+        parts += k->part;
     }
-    c->held = 0;
-    c->growth = LINK_GROWTH;
-    c->full_ns = ns;
-    mean(&c->link_ns, ns, probed ? 1.0 : LINK_WEIGHT);
-}
-
-/* Nobody waited for the link: it carries that much, perhaps more. */
-static void learn_free(struct choice *c, double ns) {
-    c->link_ns = ns < c->link_ns ? ns : c->link_ns;
-    if (c->held++ < c->hold) {
-        return;
-    }
-    c->link_ns = c->link_ns * c->growth > LEAST_LINK_NS ? c->link_ns * c->growth : LEAST_LINK_NS;
-    c->growth = c->growth * c->growth > LINK_GROWTH_MOST ? c->growth * c->growth : LINK_GROWTH_MOST;
-}
-
-/* The window is over: what it says of the link. */
-static void learn_link(struct choice *c, int64_t elapsed) {
-    const struct choice_window *w = &c->window;
-    double ns = (double)elapsed / (double)w->bytes;
-    double raw_ns = w->raw > 0 ? (double)elapsed / (double)w->raw : ns;
-    bool blocked = (double)w->blocked > SATURATED * (double)elapsed * c->channels;
-    /* Perhaps it is not the link that takes no more but a destination that can't place as fast. */
-    bool peer_full = peer_ns(c, ladder[c->best].codec, ratio(c, c->best)) > PEER_FULL * raw_ns;
-    c->full = blocked && !peer_full;
-    if (w->cpu > 0) {
-        double stretch = (double)w->wall / (double)w->cpu;
-        mean(&c->stretch, stretch > 1 ? stretch : 1, STRETCH_WEIGHT);
-    }
-    if (c->full) {
-        learn_full(c, ns);
-    } else {
-        learn_free(c, ns);
-    }
-    c->best = find_best(c);
-}
-
-void choice_written(struct choice *c, size_t raw, size_t bytes, int64_t cpu, int64_t blocked_ns, int64_t now) {
-    LOCK_GUARD(&c->lock);
-    struct choice_window *w = &c->window;
-    mean(&c->write_ns, (double)cpu / (double)bytes, WEIGHT);
-    w->bytes += bytes;
-    w->raw += raw;
-    w->blocked += blocked_ns;
-    w->writes++;
-    int64_t elapsed = now - w->begin;
-    if (elapsed >= LONG_WINDOW_NS || (elapsed >= WINDOW_NS && w->writes >= WINDOW_WRITES)) {
-        learn_link(c, elapsed);
-        *w = (struct choice_window){ .begin = now };
-    }
-}
-
-void choice_resume(struct choice *c, int64_t now) {
-    LOCK_GUARD(&c->lock);
-    c->window = (struct choice_window){ .begin = now };
+    return ns / parts;
 }
 
 const struct rung *choice_rung(int i) {
     return &ladder[i];
 }
 
-int choice_foresee(const struct choice *c) {
-    return find_best(c);
+int choice_foresee(struct choice *c, const struct rung_cost rungs[CHOICE_RUNGS]) {
+    for (int k = 0; k < PAGE_KINDS; k++) {
+        memcpy(c->kind[k].rung, rungs, sizeof(c->kind[k].rung));
+    }
+    choice_find_best(c);
+    return c->best.rung[c->best.second > 0.5][0];
 }
 
 double choice_work(const struct choice *c, const struct rung *r, double encode_time, double part) {
     return larger((c->gather_ns + encode_time + part * c->write_ns) / cpus(c), peer_ns(c, r->codec, part));
-}
-
-bool choice_link_bound(struct choice *c) {
-    LOCK_GUARD(&c->lock);
-    return c->full;
-}
-
-double choice_link_rate(struct choice *c) {
-    LOCK_GUARD(&c->lock);
-    return 1e9 / c->link_ns;
 }

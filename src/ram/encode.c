@@ -68,12 +68,16 @@ static int compare(struct encoder *e, const struct pick *pick, struct batch *b, 
 bool encode_choose(struct encoder *e, struct batch *b, struct pick *pick) {
     static const struct rung raw = { CODEC_NONE, 0 };
     settle(b, &raw, b->bytes, batch_raw_size(b));
-    choice_pick(e->choice, e->compression, pick);
+    choice_pick(e->choice, e->compression, b->kind, pick);
     if (pick->use.codec == CODEC_NONE && pick->rival_index < 0 && !pick->device) {
         return false;
     }
     bool bypass = atomic_load_explicit(&e->compression->bypass, memory_order_relaxed);
-    return !bypass || !sample_is_noise(b->bytes, batch_raw_size(b));
+    if (!bypass || pick->retrial || !sample_is_noise(b->bytes, batch_raw_size(b))) {
+        return true;
+    }
+    choice_bypassed(e->choice, pick);
+    return false;
 }
 
 int encode_batch(struct encoder *e, const struct pick *pick, struct batch *b, struct error *err) {

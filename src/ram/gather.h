@@ -9,6 +9,7 @@
 #include "ram/choice.h"
 #include "ram/counters.h"
 #include "ram/pass.h"
+#include "ram/shelf.h"
 
 struct gather {
     struct pass *pass;
@@ -18,8 +19,18 @@ struct gather {
     struct ram_counters *counters;
 };
 
-/* Fills an empty batch with pages of one block, until it is full or the pass has no more for it. It may stay empty when
- * nothing is left. -1 when guest memory cannot be read. */
-int gather_batch(const struct gather *g, struct batch *b, struct error *err);
+/* Pages that are looked at in one go (64 MiB). Where hardly any has to be sent a thread would else read the whole guest
+ * before it is asked again whether it shall go on, and how much CPU time it may have. */
+#define GATHER_MAX_LOOKED_AT 16384u
+
+struct gathered {
+    int leaves;          /* the kind whose batch is to leave the shelf; -1: none yet */
+    uint32_t full_pages; /* that were put on the shelf to be sent in full */
+};
+
+/* Puts pages of the pass on a shelf until a batch has to leave it: because it is full, because what comes next is of
+ * another block, or because the pass has no more. When no more leaves the shelf is empty. `apart`: a kind of page to
+ * each batch; otherwise all to the first. -1 when guest memory cannot be read. */
+int gather(const struct gather *g, struct shelf *s, uint32_t pass, bool apart, struct gathered *got, struct error *err);
 
 #endif

@@ -22,7 +22,7 @@ static void job_done(struct accel_job *job) {
     const struct offload *o = job->opaque;
     settle(b);
     if (!b->refused) {
-        choice_device_done(o->choice, batch_raw_size(b), b->payload_size, b->submitted, clock_now());
+        choice_device_done(o->choice, b->kind, batch_raw_size(b), b->payload_size, b->submitted, clock_now());
     }
     o->done(o->opaque, b);
 }

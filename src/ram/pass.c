@@ -2,7 +2,6 @@
 #include "ram/pass.h"
 
 #include "base/bits.h"
-#include "base/cleanup.h"
 
 #include <stdlib.h>
 
@@ -12,7 +11,6 @@ static uint64_t chunks_of(const struct ram_block *b) {
 
 int pass_init(struct pass *p, struct ram *ram, struct error *err) {
     *p = (struct pass){ .ram = ram };
-    pthread_mutex_init(&p->lock, NULL);
     for (uint16_t i = 0; i < ram->count; i++) {
         p->chunks += chunks_of(&ram->blocks[i]);
     }
@@ -26,9 +24,6 @@ int pass_init(struct pass *p, struct ram *ram, struct error *err) {
 }
 
 void pass_destroy(struct pass *p) {
-    if (p->ram != NULL) {
-        pthread_mutex_destroy(&p->lock);
-    }
     free(p->waiting);
     free(p->passed);
     *p = (struct pass){ 0 };
@@ -95,22 +90,7 @@ static void find_chunk(const struct pass *p, uint64_t n, struct pass_chunk *chun
     *chunk = (struct pass_chunk){ b, i, first, end < b->pages ? end : b->pages };
 }
 
-static bool take_returned(struct pass *p, struct pass_chunk *chunk) {
-    if (atomic_load(&p->returned_count) == 0) {
-        return false;
-    }
-    LOCK_GUARD(&p->lock);
-    if (p->returned_count == 0) {
-        return false;
-    }
-    *chunk = p->returned[--p->returned_count];
-    return true;
-}
-
 bool pass_next_chunk(struct pass *p, struct pass_chunk *chunk) {
-    if (take_returned(p, chunk)) {
-        return true;
-    }
     while (atomic_load_explicit(&p->cursor, memory_order_relaxed) < p->chunks) {
         uint64_t n = atomic_fetch_add_explicit(&p->cursor, 1, memory_order_relaxed);
         if (n < p->chunks && !pass_over(p, n)) {
@@ -121,11 +101,6 @@ bool pass_next_chunk(struct pass *p, struct pass_chunk *chunk) {
     return false;
 }
 
-void pass_return_chunk(struct pass *p, const struct pass_chunk *chunk) {
-    LOCK_GUARD(&p->lock);
-    p->returned[p->returned_count++] = *chunk; /* each thread has at most one: there is room */
-}
-
 bool pass_has_chunk(struct pass *p) {
-    return atomic_load(&p->returned_count) > 0 || atomic_load(&p->cursor) < p->chunks;
+    return atomic_load(&p->cursor) < p->chunks;
 }

@@ -2,9 +2,8 @@
 /*
  * One pass over the guest's pages, handed out to the gathering threads in chunks.
  *
- * Chunks are handed out one by one, so that a slow thread takes fewer; one that was not finished is given back and goes
- * to whoever asks next. A chunk begins and ends with whole words of the page maps, or where another thread has left off
- * and handed on under the lock: no two threads ever write the same word at the same time.
+ * Chunks are handed out one by one, so that a slow thread takes fewer. A chunk begins and ends with whole words of the
+ * page maps: no two threads ever write the same word at the same time.
  *
  * Some chunks may wait (ram/heat.h): they are not handed out in this pass. Nobody touches their pages, which stay dirty
  * and are in the next pass by that alone. The main thread says which, also while the pass runs; whether a chunk was
@@ -15,13 +14,11 @@
 
 #include "ram/block.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #define PASS_CHUNK_PAGES 512u /* 2 MiB */
-#define PASS_MAX_RETURNED 64u /* no more threads than that gather at the same time */
 
 struct pass_chunk {
     struct ram_block *block;
@@ -36,9 +33,6 @@ struct pass {
     bool whole;                /* nothing waits; does not change while a pass runs */
     _Atomic uint64_t *waiting; /* bit per chunk: to wait, if it has not been handed out. The main thread's to write */
     _Atomic uint64_t *passed;  /* bit per chunk: was not handed out in this pass; the threads' to write */
-    pthread_mutex_t lock;      /* owns what follows */
-    _Atomic unsigned returned_count;
-    struct pass_chunk returned[PASS_MAX_RETURNED];
 };
 
 int pass_init(struct pass *p, struct ram *ram, struct error *err);
@@ -54,9 +48,7 @@ void pass_get_passed(const struct pass *p, uint64_t *chunks);
 uint64_t pass_fresh_pages(const struct pass *p);
 /* False when there is none now. */
 bool pass_next_chunk(struct pass *p, struct pass_chunk *chunk);
-/* What is left of a chunk, for somebody else. */
-void pass_return_chunk(struct pass *p, const struct pass_chunk *chunk);
-/* Whether pass_next_chunk() would find one now. */
+/* Whether there may be one: pass_next_chunk() has not come to the end. */
 bool pass_has_chunk(struct pass *p);
 
 #endif

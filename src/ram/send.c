@@ -9,15 +9,23 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* Batches under way: each gathering thread has one, each channel writes one and has another one ready. */
+/* Batches under way: each gathering thread has a shelf and what it compresses, each channel writes one and has another
+ * one ready. */
 #define OFFLOADED_BATCHES 32 /* with accelerators, whose queues must not run empty */
 #define MAX_BATCH_MEMORY (UINT64_C(64) << 20)
+/* Below that a unit is too small for pages of a kind to gain by it, and the batches that wait are many. */
+#define LEAST_PAGES_APART 32u
 
-static unsigned batches_for(const struct ram_send_config *c) {
-    uint64_t want = c->max_threads + 2 * c->channels + (c->accel != NULL ? OFFLOADED_BATCHES : 0);
+static void plan_batches(struct ram_send *s) {
+    const struct ram_send_config *c = &s->config;
     uint64_t most = MAX_BATCH_MEMORY / (2 * (uint64_t)c->pages_per_batch * RAM_PAGE_SIZE);
-    uint64_t least = c->channels + 1;
-    return (unsigned)(want < most ? want : most > least ? most : least);
+    uint64_t others = c->max_threads + 2 * c->channels + (c->accel != NULL ? OFFLOADED_BATCHES : 0);
+    uint64_t least = c->channels + 2; /* beside those of a shelf, so that one can be filled meanwhile */
+    bool apart = c->pages_per_batch >= LEAST_PAGES_APART && least + PAGE_KINDS <= most;
+    s->kinds = apart ? PAGE_KINDS : 1;
+    uint64_t want = others + (uint64_t)c->max_threads * s->kinds;
+    most = most > least + s->kinds ? most : least + s->kinds;
+    s->max_batches = (unsigned)(want < most ? want : most);
 }
 
 static int start_threads(struct ram_send *s, struct error *err) {
@@ -40,7 +48,7 @@ static int init(struct ram_send *s, struct ram *ram, const struct ram_send_confi
     s->ready_end = &s->ready;
     s->max_gathering = config->max_threads;
     s->thread_count = config->max_threads + config->channels;
-    s->max_batches = batches_for(config);
+    plan_batches(s);
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->work, NULL);
     choice_init(&s->choice, config->channels, config->max_threads);
@@ -105,6 +113,14 @@ static void free_batches(struct batch *first) {
     }
 }
 
+static void free_shelves(struct shelf *first) {
+    while (first != NULL) {
+        struct shelf *next = first->next;
+        send_free_shelf(first);
+        first = next;
+    }
+}
+
 void ram_send_close(struct ram_send *s) {
     if (s == NULL) {
         return;
@@ -112,6 +128,8 @@ void ram_send_close(struct ram_send *s) {
     ram_send_stop(s);
     free_batches(s->ready);
     free_batches(s->unused);
+    free_shelves(s->open);
+    free_shelves(s->spare);
     cache_close(s->gather.cache);
     choice_destroy(&s->choice);
     pass_destroy(&s->pass);

@@ -8,6 +8,7 @@
 #include "ram/offload.h"
 #include "ram/pass.h"
 #include "ram/send.h"
+#include "ram/shelf.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -41,6 +42,7 @@ struct ram_send {
     struct send_thread *threads;
     unsigned thread_count, started;
     unsigned max_batches;
+    unsigned kinds; /* batches of a shelf */
     _Atomic bool urgent;
 
     pthread_mutex_t lock; /* owns what follows */
@@ -51,12 +53,16 @@ struct ram_send {
     unsigned idle, gathering, max_gathering, batches;
     unsigned offloaded; /* batches that accelerators have */
     struct send_channel *channels;
+    struct shelf *open;   /* with something on them, and nobody at them; last in, first out */
+    struct shelf *spare;  /* with nothing on them */
     struct batch *unused; /* last in, first out: what was used last is in the cache */
     struct batch *ready, **ready_end;
 };
 
 /* A thread's life, until s->ending. */
 void *send_run_thread(void *opaque);
+/* NULL is allowed, for a shelf that was not filled as well. */
+void send_free_shelf(struct shelf *shelf);
 /* A batch comes back from an accelerator, on one of its threads. */
 void send_offload_done(void *opaque, struct batch *b);
 /* Under the lock. Whoever goes off to do something lets the next one see whether there is more. */

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -30,13 +31,17 @@ static struct send_channel *free_channel(struct ram_send *s, bool to_end) {
     return NULL;
 }
 
+/* One goes on where another one has left off, if that is to be had: what lies on few shelves is less than on many. */
 static bool may_gather(struct ram_send *s) {
-    return s->gathering < s->max_gathering && (s->unused != NULL || s->batches < s->max_batches) &&
-           pass_has_chunk(&s->pass);
+    if (s->gathering == s->max_gathering || (s->unused == NULL && s->batches == s->max_batches)) {
+        return false;
+    }
+    bool room = s->spare != NULL || s->batches + s->kinds < s->max_batches;
+    return s->open != NULL || (room && pass_has_chunk(&s->pass));
 }
 
 static bool all_gathered(struct ram_send *s) {
-    return s->gathering == 0 && s->offloaded == 0 && s->ready == NULL && !pass_has_chunk(&s->pass);
+    return s->gathering == 0 && s->offloaded == 0 && s->ready == NULL && s->open == NULL && !pass_has_chunk(&s->pass);
 }
 
 static enum job find_job(struct ram_send *s) {
@@ -140,30 +145,6 @@ static bool offload(struct ram_send *s, const struct pick *pick, struct batch *b
     return false;
 }
 
-enum made { MADE_BROKEN = -1, MADE_READY, MADE_OFFLOADED };
-
-static enum made make_batch(struct send_thread *t, struct batch *b, uint32_t pass, struct error *err) {
-    struct ram_send *s = t->send;
-    struct pick pick;
-    batch_reset(b, pass);
-    int64_t begin = clock_now(), cpu = clock_thread_cpu();
-    if (gather_batch(&s->gather, b, err) < 0) {
-        return MADE_BROKEN;
-    }
-    if (b->full.pages == 0) {
-        return MADE_READY;
-    }
-    struct span span = { clock_thread_cpu() - cpu, clock_now() - begin };
-    choice_gathered(&s->choice, batch_raw_size(b), span);
-    if (!encode_choose(&t->encoder, b, &pick)) {
-        return MADE_READY;
-    }
-    if (offload(s, &pick, b)) {
-        return MADE_OFFLOADED;
-    }
-    return encode_batch(&t->encoder, &pick, b, err) < 0 ? MADE_BROKEN : MADE_READY;
-}
-
 static struct batch *new_batch(struct ram_send *s) {
     size_t size = (size_t)s->config.pages_per_batch * RAM_PAGE_SIZE;
     /* Memory that the accelerators can read: the copy out of guest memory is the only one. */
@@ -171,31 +152,131 @@ static struct batch *new_batch(struct ram_send *s) {
     return s->offload.accel != NULL && bytes == NULL ? NULL : batch_new(s->config.pages_per_batch, bytes);
 }
 
+void send_free_shelf(struct shelf *shelf) {
+    for (unsigned k = 0; shelf != NULL && k < shelf->kinds; k++) {
+        batch_free(shelf->batch[k]);
+    }
+    free(shelf);
+}
+
+/* NULL without memory. */
+static struct shelf *new_shelf(struct ram_send *s) {
+    struct shelf *shelf = calloc(1, sizeof(*shelf));
+    if (shelf == NULL) {
+        return NULL;
+    }
+    shelf->kinds = s->kinds;
+    for (unsigned k = 0; k < s->kinds; k++) {
+        if ((shelf->batch[k] = new_batch(s)) == NULL) {
+            send_free_shelf(shelf);
+            return NULL;
+        }
+    }
+    return shelf;
+}
+
+/* NULL: a new one is to be made, and is counted already. */
+static struct shelf *take_shelf(struct ram_send *s) {
+    struct shelf **from = s->open != NULL ? &s->open : &s->spare, *shelf = *from;
+    if (shelf != NULL) {
+        *from = shelf->next;
+    } else {
+        s->batches += s->kinds;
+    }
+    return shelf;
+}
+
+static void put_shelf(struct ram_send *s, struct shelf *shelf) {
+    struct shelf **to = shelf_is_empty(shelf) ? &s->spare : &s->open;
+    shelf->next = *to;
+    *to = shelf;
+}
+
+/* What a gathering thread has in its hands. */
+struct gathering {
+    struct shelf *shelf;
+    struct batch *batch; /* empty; then the one that has left the shelf, if one has */
+    bool full;           /* one has */
+    uint32_t pass;
+};
+
+static int make_ready(struct send_thread *t, struct gathering *w, struct error *err) {
+    if (w->batch == NULL && (w->batch = new_batch(t->send)) == NULL) {
+        return error_set(err, ERROR_SYSTEM, "no memory for a batch of pages");
+    }
+    if (w->shelf == NULL && (w->shelf = new_shelf(t->send)) == NULL) {
+        return error_set(err, ERROR_SYSTEM, "no memory for batches of pages");
+    }
+    return 0;
+}
+
+/* Fills the shelf until a batch leaves it. */
+static int fill_shelf(struct send_thread *t, struct gathering *w, struct error *err) {
+    struct ram_send *s = t->send;
+    struct gathered got;
+    int64_t begin = clock_now(), cpu = clock_thread_cpu();
+    bool apart = choice_apart(&s->choice, s->config.compression);
+    if (make_ready(t, w, err) < 0 || gather(&s->gather, w->shelf, w->pass, apart, &got, err) < 0) {
+        return -1;
+    }
+    if (got.full_pages > 0) {
+        struct span span = { clock_thread_cpu() - cpu, clock_now() - begin };
+        choice_gathered(&s->choice, (size_t)got.full_pages * RAM_PAGE_SIZE, span);
+    }
+    w->full = got.leaves >= 0;
+    if (w->full) {
+        w->batch = shelf_take(w->shelf, got.leaves, w->batch);
+    }
+    return 0;
+}
+
+/* True when the batch is ready to be written; false: an accelerator has it, and it is not ours any more. */
+static bool encode(struct send_thread *t, struct batch *b, struct error *err) {
+    struct pick pick;
+    if (b->full.pages == 0 || !encode_choose(&t->encoder, b, &pick)) {
+        return true;
+    }
+    if (offload(t->send, &pick, b)) {
+        return false;
+    }
+    encode_batch(&t->encoder, &pick, b, err);
+    return true;
+}
+
+/* With the lock, after the shelf was filled: puts it back, for the next one, before the batch is compressed. */
+static void finish_batch(struct send_thread *t, struct batch *b, int64_t cpu, struct error *err) {
+    struct ram_send *s = t->send;
+    send_wake_next(s);
+    pthread_mutex_unlock(&s->lock);
+    bool ready = encode(t, b, err);
+    pace(s, cpu);
+    pthread_mutex_lock(&s->lock);
+    if (ready) {
+        put_ready(s, b);
+    }
+}
+
 static void gather_job(struct send_thread *t) {
     struct ram_send *s = t->send;
     struct error err = { 0 };
-    struct batch *b = take_unused(s);
-    uint32_t pass = s->number;
+    struct gathering w = { take_shelf(s), take_unused(s), false, s->number };
     s->gathering++;
     send_wake_next(s);
     pthread_mutex_unlock(&s->lock);
-    if (b == NULL && (b = new_batch(s)) == NULL) {
-        error_set(&err, ERROR_SYSTEM, "no memory for a batch of pages");
-    }
     int64_t cpu = clock_thread_cpu();
-    enum made made = b != NULL ? make_batch(t, b, pass, &err) : MADE_BROKEN;
-    pace(s, cpu);
+    int rc = fill_shelf(t, &w, &err);
     pthread_mutex_lock(&s->lock);
-    s->gathering--;
-    if (made == MADE_BROKEN) {
-        fail(s, &err);
+    if (w.shelf != NULL) {
+        put_shelf(s, w.shelf);
     }
-    if (b == NULL) {
-        s->batches--;
-    } else if (made == MADE_BROKEN || (made == MADE_READY && batch_is_empty(b))) {
-        put_unused(s, b);
-    } else if (made == MADE_READY) {
-        put_ready(s, b);
+    if (rc == 0 && w.full) {
+        finish_batch(t, w.batch, cpu, &err);
+    } else if (w.batch != NULL) {
+        put_unused(s, w.batch);
+    }
+    s->gathering--;
+    if (error_is_set(&err)) {
+        fail(s, &err);
     }
 }
 

@@ -80,10 +80,16 @@ static double best_byte_ns(const struct world *w) {
     return best;
 }
 
+#define QUEUE 8 /* batches that wait for the link: ready ones, and what sockets take */
+
 struct run {
     struct choice choice;
     struct compression_settings settings;
-    double clock, told; /* ns: now, and when the destination has said something */
+    double clock, told;   /* ns: when the CPUs are done, and when the destination has said something */
+    double carried;       /* when the link is done with all there is */
+    double placed[QUEUE]; /* when the last batches are in place */
+    unsigned batches;
+    uint64_t seed; /* of the kinds of what comes */
 };
 
 static void run_open(struct run *r, const struct world *w) {
@@ -98,10 +104,27 @@ static struct span span_of(const struct world *w, double cpu) {
     return (struct span){ (int64_t)cpu, (int64_t)(cpu * larger(1, threads / w->cpus)) };
 }
 
+/* A batch of which the CPUs are done after `cpu` and that link and destination need so long for, behind those before.
+ * Returns for how long the channels took nothing. */
+static double pass_on(struct run *r, double cpu, double link, double peer) {
+    double *slot = &r->placed[r->batches % QUEUE], *last = &r->placed[(r->batches + QUEUE - 1) % QUEUE];
+    double done = r->clock + cpu, free = larger(done, *slot);
+    r->carried = larger(free, r->carried) + link;
+    *slot = larger(r->carried, *last) + peer;
+    r->batches++;
+    r->clock = free;
+    return (free - done) * CHANNELS;
+}
+
+/* When all is in place. */
+static double in_place(const struct run *r) {
+    return larger(r->clock, r->placed[(r->batches + QUEUE - 1) % QUEUE]);
+}
+
 /* One batch, with what it costs; returns the rung that was used. */
-static size_t one_batch(struct run *r, const struct world *w) {
+static size_t one_batch(struct run *r, const struct world *w, enum page_kind kind) {
     struct pick pick;
-    choice_pick(&r->choice, &r->settings, &pick);
+    choice_pick(&r->choice, &r->settings, kind, &pick);
     size_t used = find(pick.use);
     size_t out = (size_t)(RAW * ratio_of(w, used)), sent = out;
     double extra = 0;
@@ -116,10 +139,8 @@ static size_t one_batch(struct run *r, const struct world *w) {
             sent = rival_out;
         }
     }
-    double cpu = (RAW * cpu_ns(w, used) + extra) / w->cpus, link = (double)sent * w->link_ns;
-    double peer = RAW * peer_ns(w, used), most = larger(link, peer);
-    r->clock += larger(cpu, most);
-    double blocked = most > cpu ? (most - cpu) * CHANNELS : 0;
+    double cpu = (RAW * cpu_ns(w, used) + extra) / w->cpus;
+    double blocked = pass_on(r, cpu, (double)sent * w->link_ns, RAW * peer_ns(w, used));
     if (r->clock > r->told + 250e6) { /* as the destination does */
         const struct peer_load load = {
             0.25, 0.45, { 0, decode_ns(CODEC_LZ4), decode_ns(CODEC_ZSTD) }, w->peer_cpus > 0 ? w->peer_cpus : 64
@@ -133,11 +154,11 @@ static size_t one_batch(struct run *r, const struct world *w) {
 
 /* Moves `bytes` and returns the time against that of the best single rung. */
 static double loss(struct run *r, const struct world *w, size_t bytes) {
-    double begin = r->clock;
+    double begin = in_place(r);
     for (size_t n = 0; n < bytes / RAW; n++) {
-        one_batch(r, w);
+        one_batch(r, w, KIND_MIXED);
     }
-    return (r->clock - begin) / ((double)(bytes / RAW * RAW) * best_byte_ns(w));
+    return (in_place(r) - begin) / ((double)(bytes / RAW * RAW) * best_byte_ns(w));
 }
 
 #define MIB ((size_t)1 << 20)
@@ -218,6 +239,166 @@ static void what_does_not_shrink_costs_hardly_more_than_raw(void **state) {
     choice_destroy(&r.choice);
 }
 
+/* ---- kinds of pages ---- */
+
+/* Worlds of one host and link that differ in the content of each kind, and its part of the batches. */
+struct kinds {
+    struct world of[PAGE_KINDS];
+    unsigned percent[PAGE_KINDS];
+};
+
+static const struct kinds usual = { { [KIND_MIXED] = { 0, 0, 1, 1.3 },
+                                      [KIND_TEXT] = { 0, 0, 0.4, 1 },
+                                      [KIND_WORDS] = { 0, 0, 1, 0.9 },
+                                      [KIND_NOISE] = { 0, 0, 2, 3 } },
+                                    { 5, 45, 25, 25 } };
+
+static struct kinds on_host(double cpus, double link_ns) {
+    struct kinds k = usual;
+    for (int i = 0; i < PAGE_KINDS; i++) {
+        k.of[i].cpus = cpus;
+        k.of[i].link_ns = link_ns;
+    }
+    return k;
+}
+
+/* Of the best choice of one rung for each kind. */
+static double best_of_kinds(const struct kinds *k) {
+    double best = 1e9;
+    for (unsigned n = 0; n < CHOICE_RUNGS * CHOICE_RUNGS * CHOICE_RUNGS * CHOICE_RUNGS; n++) {
+        double link = 0, cpu = 0, peer = 0;
+        for (unsigned i = 0, rest = n; i < PAGE_KINDS; i++, rest /= CHOICE_RUNGS) {
+            const struct world *w = &k->of[i];
+            double part = k->percent[i] / 100.0;
+            link += part * ratio_of(w, rest % CHOICE_RUNGS) * w->link_ns;
+            cpu += part * cpu_ns(w, rest % CHOICE_RUNGS) / w->cpus;
+            peer += part * peer_ns(w, rest % CHOICE_RUNGS);
+        }
+        best = smaller(best, larger(larger(link, cpu), peer));
+    }
+    return best;
+}
+
+static enum page_kind next_kind(struct run *r, const struct kinds *k) {
+    uint64_t at = random_below(&r->seed, 100);
+    for (int i = 0; i < PAGE_KINDS - 1; i++) {
+        if (at < k->percent[i]) {
+            return (enum page_kind)i;
+        }
+        at -= k->percent[i];
+    }
+    return PAGE_KINDS - 1;
+}
+
+static double loss_of_kinds(struct run *r, const struct kinds *k, size_t bytes) {
+    double begin = in_place(r);
+    for (size_t n = 0; n < bytes / RAW; n++) {
+        enum page_kind kind = next_kind(r, k);
+        one_batch(r, &k->of[kind], kind);
+    }
+    return (in_place(r) - begin) / ((double)(bytes / RAW * RAW) * best_of_kinds(k));
+}
+
+static void each_kind_gets_its_own(void **state) {
+    (void)state;
+    static const double mbits[] = { 50, 200, 1000, 2500, 5000, 10000, 100000 }, cpus[] = { 0.5, 1, 2, 8 };
+    for (size_t i = 0; i < COUNT(mbits) * COUNT(cpus); i++) {
+        struct kinds k = on_host(cpus[i % COUNT(cpus)], 8000 / mbits[i / COUNT(cpus)]);
+        struct run r;
+        run_open(&r, &k.of[0]);
+        double got = loss_of_kinds(&r, &k, 8192 * MIB);
+        if (got > 1.10) {
+            fail_msg("%g Mbit/s, %g CPUs: %.2f times the best", mbits[i / COUNT(cpus)], cpus[i % COUNT(cpus)], got);
+        }
+        choice_destroy(&r.choice);
+    }
+}
+
+/* 1 Gbit/s and a CPU and a half: text and words with what pays for them, noise raw. By the time that one batch takes by
+ * itself text would get LZ4. */
+static void noise_goes_raw_and_text_does_not(void **state) {
+    (void)state;
+    struct kinds k = on_host(1.5, 8);
+    struct run r;
+    unsigned raw[PAGE_KINDS] = { 0 }, all[PAGE_KINDS] = { 0 };
+    run_open(&r, &k.of[0]);
+    loss_of_kinds(&r, &k, 1024 * MIB);
+    for (unsigned n = 0; n < 2000; n++) {
+        enum page_kind kind = next_kind(&r, &k);
+        raw[kind] += rungs[one_batch(&r, &k.of[kind], kind)].codec != CODEC_ZSTD;
+        all[kind]++;
+    }
+    assert_true(raw[KIND_NOISE] > all[KIND_NOISE] * 98 / 100);
+    assert_true(raw[KIND_TEXT] < all[KIND_TEXT] / 50 && raw[KIND_WORDS] < all[KIND_WORDS] / 50);
+    assert_true(choice_apart(&r.choice, &r.settings));
+    choice_destroy(&r.choice);
+}
+
+/* Pages made to look like text that do not shrink, and such that look like noise and do: what counts is what came of
+ * their batches. */
+static void a_look_that_is_wrong_costs_nothing(void **state) {
+    (void)state;
+    struct kinds k = on_host(1, 8);
+    k.of[KIND_TEXT].content = 3;
+    k.of[KIND_NOISE].content = 1;
+    struct run r;
+    unsigned compressed = 0, all = 0;
+    run_open(&r, &k.of[0]);
+    double got = loss_of_kinds(&r, &k, 2048 * MIB);
+    assert_true(got < 1.05);
+    for (unsigned n = 0; n < 2000; n++) {
+        enum page_kind kind = next_kind(&r, &k);
+        size_t used = one_batch(&r, &k.of[kind], kind);
+        compressed += kind == KIND_TEXT && used > 0;
+        all += kind == KIND_TEXT;
+    }
+    assert_true(compressed < all / 50);
+    choice_destroy(&r.choice);
+}
+
+/* What is bypassed tells as much as what did not shrink; and a kind that goes raw is tried again, whatever it looks
+ * like. */
+static void what_is_bypassed_is_tried_again(void **state) {
+    (void)state;
+    const struct world w = { 1, 8, 1, 1 };
+    struct run r;
+    struct pick pick;
+    run_open(&r, &w);
+    loss(&r, &w, 256 * MIB); /* a link that is worth a codec */
+    unsigned used = 0, trials = 0;
+    for (unsigned n = 0; n < 1000; n++) {
+        choice_pick(&r.choice, &r.settings, KIND_NOISE, &pick);
+        used += pick.index > 0;
+        trials += pick.retrial;
+        if (pick.retrial) {
+            choice_compared(&r.choice, &pick, RAW, RAW, RAW, 300000);
+        } else {
+            choice_bypassed(&r.choice, &pick);
+        }
+    }
+    assert_true(used < 20);
+    assert_true(trials >= 3 && trials < 60);
+    choice_destroy(&r.choice);
+}
+
+/* Where nothing is compressed nothing is gained by telling kinds apart. */
+static void apart_while_it_pays(void **state) {
+    (void)state;
+    struct kinds fast = on_host(2, 0.05), slow = on_host(2, 8);
+    struct run r;
+    run_open(&r, &fast.of[0]);
+    assert_true(choice_apart(&r.choice, &r.settings));
+    loss_of_kinds(&r, &fast, 256 * MIB);
+    assert_false(choice_apart(&r.choice, &r.settings));
+    loss_of_kinds(&r, &slow, 256 * MIB);
+    assert_true(choice_apart(&r.choice, &r.settings));
+    atomic_store(&r.settings.codec, CODEC_NONE);
+    assert_false(choice_apart(&r.choice, &r.settings));
+    atomic_store(&r.settings.codec, CODEC_ZSTD);
+    assert_true(choice_apart(&r.choice, &r.settings));
+    choice_destroy(&r.choice);
+}
+
 static void what_is_set_is_done(void **state) {
     (void)state;
     const struct world w = { 1, 8, 1, 1 };
@@ -227,13 +408,13 @@ static void what_is_set_is_done(void **state) {
     atomic_store(&r.settings.codec, CODEC_ZSTD);
     atomic_store(&r.settings.level[CODEC_ZSTD], 7);
     for (int i = 0; i < 300; i++) {
-        choice_pick(&r.choice, &r.settings, &pick);
+        choice_pick(&r.choice, &r.settings, KIND_MIXED, &pick);
         assert_int_equal(pick.use.codec, CODEC_ZSTD);
         assert_int_equal(pick.use.level, 7);
         assert_int_equal(pick.rival_index, -1);
     }
     atomic_store(&r.settings.codec, CODEC_NONE);
-    choice_pick(&r.choice, &r.settings, &pick);
+    choice_pick(&r.choice, &r.settings, KIND_MIXED, &pick);
     assert_int_equal(pick.use.codec, CODEC_NONE);
     choice_destroy(&r.choice);
 }
@@ -264,6 +445,11 @@ int main(void) {
         cmocka_unit_test(what_does_not_shrink_costs_hardly_more_than_raw),
         cmocka_unit_test(what_is_set_is_done),
         cmocka_unit_test(a_pause_is_no_fast_link),
+        cmocka_unit_test(each_kind_gets_its_own),
+        cmocka_unit_test(noise_goes_raw_and_text_does_not),
+        cmocka_unit_test(a_look_that_is_wrong_costs_nothing),
+        cmocka_unit_test(what_is_bypassed_is_tried_again),
+        cmocka_unit_test(apart_while_it_pays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,21 +56,11 @@ static void check_seen(unsigned times) {
     }
 }
 
-/* Takes chunks; does a part of some and gives the rest back. */
 static void *work(void *opaque) {
     struct pass_chunk chunk;
-    uint64_t n = (uintptr_t)opaque;
+    (void)opaque;
     while (pass_next_chunk(&pass, &chunk)) {
-        struct pass_chunk part = chunk;
-        uint64_t size = chunk.end - chunk.first;
-        if (++n % 3 == 0 && size > 64) {
-            part.end = chunk.first + size / 128 * 64 + 64;
-        }
-        mark(&part);
-        chunk.first = part.end;
-        if (chunk.first < chunk.end) {
-            pass_return_chunk(&pass, &chunk);
-        }
+        mark(&chunk);
     }
     return NULL;
 }
@@ -82,8 +72,8 @@ static void every_page_is_in_one_chunk(void **state) {
     for (unsigned n = 1; n <= 20; n++) {
         pass_begin(&pass, true);
         assert_true(pass_has_chunk(&pass));
-        for (uintptr_t i = 0; i < THREADS; i++) {
-            assert_int_equal(pthread_create(&threads[i], NULL, work, (void *)i), 0);
+        for (unsigned i = 0; i < THREADS; i++) {
+            assert_int_equal(pthread_create(&threads[i], NULL, work, NULL), 0);
         }
         for (unsigned i = 0; i < THREADS; i++) {
             pthread_join(threads[i], NULL);
@@ -100,20 +90,6 @@ static void before_the_first_pass_there_is_nothing(void **state) {
     open_pass();
     assert_false(pass_has_chunk(&pass));
     assert_false(pass_next_chunk(&pass, &chunk));
-    close_pass();
-}
-
-static void what_is_given_back_comes_next(void **state) {
-    (void)state;
-    struct pass_chunk first, rest, again;
-    open_pass();
-    pass_begin(&pass, true);
-    assert_true(pass_next_chunk(&pass, &first));
-    rest = first;
-    rest.first += 64;
-    pass_return_chunk(&pass, &rest);
-    assert_true(pass_next_chunk(&pass, &again));
-    assert_memory_equal(&again, &rest, sizeof(rest));
     close_pass();
 }
 
@@ -170,9 +146,6 @@ static void what_was_handed_out_does_not_wait(void **state) {
     pass_begin(&pass, false);
     assert_true(pass_next_chunk(&pass, &chunk));
     pass_set_waiting(&pass, all);
-    chunk.first += 64;
-    pass_return_chunk(&pass, &chunk);
-    assert_true(pass_next_chunk(&pass, &chunk)); /* begun: it is finished */
     assert_false(pass_next_chunk(&pass, &chunk));
     pass_get_passed(&pass, passed);
     assert_int_equal(passed[0], 0xfffe);
@@ -181,9 +154,9 @@ static void what_was_handed_out_does_not_wait(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_page_is_in_one_chunk),    cmocka_unit_test(before_the_first_pass_there_is_nothing),
-        cmocka_unit_test(what_is_given_back_comes_next), cmocka_unit_test(what_waits_is_not_handed_out),
-        cmocka_unit_test(nothing_waits_in_a_whole_pass), cmocka_unit_test(what_was_handed_out_does_not_wait),
+        cmocka_unit_test(every_page_is_in_one_chunk),        cmocka_unit_test(before_the_first_pass_there_is_nothing),
+        cmocka_unit_test(what_waits_is_not_handed_out),      cmocka_unit_test(nothing_waits_in_a_whole_pass),
+        cmocka_unit_test(what_was_handed_out_does_not_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
