@@ -43,4 +43,8 @@ MUTANTS = table(
      "", "meson:ledger", "tests/faults/test_resolve.py::test_a_full_disk_before_the_hand_over"),
     ("final-in-place", "no device state is let through before all pages are in place", "migrate/source_switchover.c",
      "    return source_await(s, FINAL_TIMEOUT, NULL, err);\n", "    return 0;\n", "tests/peer/test_honest.py::test_send_to_it"),
+    ("calm-share", "where the guest does not wait a whole CPU is planned with, whatever is idle", "policy/plan.c",
+     "#define CALM_SHARE 1.0", "#define CALM_SHARE 0.5", "meson:plan"),
+    ("calm-thread", "a quarter of a CPU is worth a thread where the guest does not wait, and there only", "policy/plan.c",
+     "plan->state.calm ? CALM_PART : 0.5", "CALM_PART", "meson:plan"),
 )
