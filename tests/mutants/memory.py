@@ -55,8 +55,6 @@ MUTANTS = table(
      "room = other < room ? other : room;", "(void)other;", "meson:gather"),
     ("shelf-keeps-its-rest", "a shelf with a rest of a chunk is not taken for empty", "shelf.c",
      "s->chunk.first == s->chunk.end && ", "", "meson:gather"),
-    ("pass-ends-with-shelves", "a pass has not ended while something lies on a shelf", "send_thread.c",
-     " && s->open == NULL && !pass_has_chunk(&s->pass);", " && !pass_has_chunk(&s->pass);", "meson:ram"),
     ("kind-measured", "a batch that did not shrink does not say that another one will", "choice.c",
      "if (ratio < 1 || content > k->content)", "if (1)", "meson:choice"),
     ("kind-retried", "a kind that goes raw is tried again, whatever it looks like", "encode.c", "pick->retrial || ", "",
