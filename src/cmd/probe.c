@@ -18,7 +18,7 @@ struct feature {
     const char *cure; /* how to get it */
 };
 
-#define FEATURES 9
+#define FEATURES 10
 #define HUGEPAGE_SIZES 2
 
 struct hugepages {
@@ -41,7 +41,10 @@ static void list_features(const struct kernel_features *k, struct feature list[F
           "Linux 6.7" },
         { "pagemap-scan", k->pagemap_scan, "the sync tracker is used: each first write to a page waits for godwit",
           "Linux 6.7" },
-        { "wp-shmem", k->wp_shmem, "there is no sync tracker to fall back to", "Linux 5.19" },
+        { "wp-shmem", k->wp_shmem, "there is no sync tracker to fall back to where RAM is a shared file",
+          "Linux 5.19" },
+        { "wp-anon", k->wp_anon, "there is no sync tracker to fall back to where RAM is private to QEMU",
+          "Linux 5.13" },
         { "unprivileged-userfaultfd", k->unprivileged_uffd,
           "the sync tracker and postcopy cannot serve a QEMU that runs without CAP_SYS_PTRACE",
           "sysctl vm.unprivileged_userfaultfd=1" },

@@ -50,6 +50,20 @@ static void check_tracker(const struct params *params, struct findings *f) {
     }
 }
 
+/* A kernel may know the one kind of memory and not the other. */
+static void check_memory(const struct vmm *vmm, struct findings *f) {
+    struct kernel_features k;
+    kernel_probe(&k);
+    bool untracked = false;
+    for (size_t i = 0; i < vmm->ram_count; i++) {
+        untracked = untracked || (vmm->ram[i].kind == VMM_RAM_FILE && !kernel_tracks(&k, TRACKER_SHARED));
+    }
+    if (untracked && kernel_tracker(&k) != TRACKER_AUTO) {
+        findings_refuse(f, "this kernel has no means to see writes to RAM that is a shared file (Linux 5.19): 'godwit "
+                           "probe' says what is missing");
+    }
+}
+
 /* A check changes nothing, so nothing is ever noted. */
 static int note_nothing(void *opaque, const char *path, const char *before, const char *ours, struct error *err) {
     (void)opaque;
@@ -185,6 +199,7 @@ void check_ask(const struct check_config *c, struct check_result *r) {
     if (!take(&r->source, c->vmm->ops->inspect(c->vmm, VMM_SOURCE, &r->source, &err), &err)) {
         return;
     }
+    check_memory(c->vmm, &r->source);
     check_running(c->vmm, &r->source);
     check_throttle(c, &r->source);
     json_t *guest = c->vmm->ops->describe(c->vmm, &err);

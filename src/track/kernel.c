@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/fault.h"
+#include "host/pagemap.h"
 #include "host/process.h"
 #include "remote/uapi.h"
 
@@ -17,10 +18,10 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-/* Write-protect needs a page of shared memory to be tried on. */
+/* Write-protect needs a page of memory to be tried on. */
 struct trial {
     int uffd, pagemap;
-    volatile char *memory; /* one shared page, populated; MAP_FAILED for none */
+    volatile char *memory; /* one page, populated; MAP_FAILED for none */
     size_t size;
 };
 
@@ -42,11 +43,11 @@ static void trial_end(struct trial *trial) {
     }
 }
 
-/* A userfaultfd with these features, registered on a page of ours for write-protection. */
-static bool trial_begin(struct trial *trial, uint64_t features) {
+/* A userfaultfd with these features, registered on a page of ours, MAP_SHARED or MAP_PRIVATE, for write-protection. */
+static bool trial_begin(struct trial *trial, int kind, uint64_t features) {
     trial->size = (size_t)sysconf(_SC_PAGESIZE);
     trial->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    trial->memory = mmap(NULL, trial->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    trial->memory = mmap(NULL, trial->size, PROT_READ | PROT_WRITE, kind | MAP_ANONYMOUS, -1, 0);
     trial->uffd = open_uffd();
     struct uffdio_api api = { .api = UFFD_API, .features = features };
     if (trial->memory == MAP_FAILED || trial->uffd < 0 || ioctl(trial->uffd, UFFDIO_API, &api) < 0) {
@@ -74,14 +75,28 @@ static int trial_scan(const struct trial *trial, uint64_t flags) {
     return ioctl(trial->pagemap, PAGEMAP_SCAN, &arg);
 }
 
+static bool trial_protect(const struct trial *trial) {
+    struct uffdio_writeprotect wp = { .range = { .start = (uintptr_t)trial->memory, .len = trial->size },
+                                      .mode = UFFDIO_WRITEPROTECT_MODE_WP };
+    return ioctl(trial->uffd, UFFDIO_WRITEPROTECT, &wp) == 0;
+}
+
 static bool try_wp_shmem(void) {
     struct trial trial;
-    bool works = trial_begin(&trial, UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM);
-    if (works) {
-        struct uffdio_writeprotect wp = { .range = { .start = (uintptr_t)trial.memory, .len = trial.size },
-                                          .mode = UFFDIO_WRITEPROTECT_MODE_WP };
-        works = ioctl(trial.uffd, UFFDIO_WRITEPROTECT, &wp) == 0;
-    }
+    bool works = trial_begin(&trial, MAP_SHARED, UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM) &&
+                 trial_protect(&trial);
+    trial_end(&trial);
+    return works;
+}
+
+/* And the page map says so: the sync tracker finds first touches that way. */
+static bool try_wp_anon(void) {
+    struct trial trial;
+    struct error err = { 0 };
+    uint64_t entry = 0;
+    bool works = trial_begin(&trial, MAP_PRIVATE, UFFD_FEATURE_PAGEFAULT_FLAG_WP) && trial_protect(&trial) &&
+                 pagemap_read(trial.pagemap, (uintptr_t)trial.memory, 1, &entry, &err) == 0 &&
+                 (entry & PAGEMAP_PRESENT) != 0 && (entry & PAGEMAP_UFFD_WP) != 0;
     trial_end(&trial);
     return works;
 }
@@ -89,8 +104,9 @@ static bool try_wp_shmem(void) {
 /* The whole cycle: protect, write without being stopped, see it. */
 static bool try_wp_async(void) {
     struct trial trial;
-    bool works = trial_begin(&trial, UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
-                                         UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC);
+    bool works = trial_begin(&trial, MAP_SHARED,
+                             UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
+                                 UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC);
     if (works && trial_scan(&trial, 0) >= 0) {
         const uint64_t flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC;
         works = trial_scan(&trial, flags) == 1 && trial_scan(&trial, flags) == 0;
@@ -103,7 +119,7 @@ static bool try_wp_async(void) {
 
 static bool try_pagemap_scan(void) {
     struct trial trial;
-    trial_begin(&trial, 0);
+    trial_begin(&trial, MAP_SHARED, 0);
     bool works = trial.memory != MAP_FAILED && trial_scan(&trial, 0) >= 0;
     trial_end(&trial);
     return works;
@@ -184,6 +200,7 @@ void kernel_probe(struct kernel_features *k) {
         .userfaultfd = !fault_planned("no-userfaultfd", NULL) && try_userfaultfd(),
         .unprivileged_uffd = !fault_planned("no-unprivileged-uffd", NULL) && try_unprivileged_uffd(),
         .wp_shmem = !fault_planned("no-wp-shmem", NULL) && try_wp_shmem(),
+        .wp_anon = !fault_planned("no-wp-anon", NULL) && try_wp_anon(),
         .wp_async = !fault_planned("no-wp-async", NULL) && try_wp_async(),
         .pagemap_scan = !fault_planned("no-pagemap-scan", NULL) && try_pagemap_scan(),
         .pidfd_getfd = !fault_planned("no-pidfd-getfd", NULL) && try_pidfd_getfd(),
@@ -200,5 +217,10 @@ enum tracker_kind kernel_tracker(const struct kernel_features *k) {
     if (k->wp_async && k->pagemap_scan) {
         return TRACKER_ASYNC;
     }
-    return k->wp_shmem ? TRACKER_SYNC : TRACKER_AUTO;
+    return k->wp_shmem || k->wp_anon ? TRACKER_SYNC : TRACKER_AUTO;
+}
+
+bool kernel_tracks(const struct kernel_features *k, enum tracker_memory memory) {
+    return kernel_tracker(k) != TRACKER_SYNC ? kernel_tracker(k) == TRACKER_ASYNC
+                                             : (memory == TRACKER_PRIVATE ? k->wp_anon : k->wp_shmem);
 }

@@ -3,6 +3,7 @@
 
 #include "base/bits.h"
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "remote/remote.h"
 #include "remote/uapi.h"
 #include "track/kernel.h"
@@ -47,11 +48,22 @@ static const struct tracker_ops *choose(enum tracker_kind kind, struct error *er
     kind = kernel_tracker(&k);
     if (kind == TRACKER_AUTO) {
         error_set(err, ERROR_REFUSED,
-                  "this kernel cannot track what a guest writes: Linux 5.19 or newer with "
-                  "CONFIG_USERFAULTFD is needed, 6.7 for the fast way (see godwit probe)");
+                  "this kernel cannot track what a guest writes: Linux 5.19 or newer with CONFIG_USERFAULTFD is needed "
+                  "(5.13 for memory that is private to its VMM), 6.7 for the fast way (see godwit probe)");
         return NULL;
     }
     return kind == TRACKER_ASYNC ? &tracker_async_ops : &tracker_sync_ops;
+}
+
+/* A kernel that does not know one of them grants none, and may be asked again. */
+static bool ask_features(struct tracker *t, uint64_t features) {
+    struct uffdio_api api = { .api = UFFD_API, .features = features };
+    t->features = features;
+    if ((features & t->ops->uffd_optional) != 0 && fault_planned("no-wp-shmem", NULL)) {
+        errno = EINVAL;
+        return false;
+    }
+    return ioctl(t->uffd, UFFDIO_API, &api) == 0;
 }
 
 static int open_uffd(struct tracker *t, const struct remote_witness *witness, struct error *err) {
@@ -59,8 +71,10 @@ static int open_uffd(struct tracker *t, const struct remote_witness *witness, st
     if (t->uffd < 0) {
         return -1;
     }
-    struct uffdio_api api = { .api = UFFD_API, .features = t->ops->uffd_features };
-    if (ioctl(t->uffd, UFFDIO_API, &api) == 0) {
+    if (ask_features(t, t->ops->uffd_features | t->ops->uffd_optional)) {
+        return 0;
+    }
+    if (errno == EINVAL && ask_features(t, t->ops->uffd_features)) {
         return 0;
     }
     if (errno == EINVAL) {
@@ -101,8 +115,10 @@ static int register_error(const struct tracker *t, const struct tracker_range *r
     case EINVAL:
     case EPERM:
         return error_errno(err, ERROR_REFUSED,
-                           "the memory of process %d at %#" PRIx64 " is not a writable mapping of "
-                           "tmpfs or hugetlbfs, or its pages are not of %" PRIu64 " bytes",
+                           "the memory of process %d at %#" PRIx64
+                           " cannot be write-protected: it is mapped read-only, "
+                           "its pages are not of %" PRIu64 " bytes, or it is a file on a disk, which takes the async "
+                           "tracker (Linux 6.7)",
                            (int)t->pid, r->start, r->page_size);
     default:
         return tracker_ioctl_error(t, "UFFDIO_REGISTER", err);
@@ -125,13 +141,24 @@ static int register_range(const struct tracker *t, const struct tracker_range *r
     return 0;
 }
 
-int tracker_add(struct tracker *t, uint64_t start, uint64_t end, uint64_t page_size, struct error *err) {
+/* Of anonymous memory every kernel that has write-protection at all can do it. */
+static bool needs_markers(const struct tracker_range *r) {
+    return r->memory == TRACKER_SHARED || r->page_size != 4096;
+}
+
+int tracker_add(struct tracker *t, uint64_t start, uint64_t end, uint64_t page_size, enum tracker_memory memory,
+                struct error *err) {
     if (page_size < 4096 || (page_size & (page_size - 1)) != 0 || start >= end || start % page_size != 0 ||
         end % page_size != 0) {
         return error_set(err, ERROR_REFUSED, "cannot track [%#" PRIx64 ", %#" PRIx64 ") in pages of %" PRIu64 " bytes",
                          start, end, page_size);
     }
-    struct tracker_range range = { .start = start, .end = end, .page_size = page_size };
+    struct tracker_range range = { .start = start, .end = end, .page_size = page_size, .memory = memory };
+    if (needs_markers(&range) && (t->features & UFFD_FEATURE_WP_HUGETLBFS_SHMEM) == 0) {
+        return error_set(
+            err, ERROR_REFUSED,
+            "this kernel cannot write-protect shared memory and huge pages: Linux 5.19 or newer is needed");
+    }
     LOCK_GUARD(&t->lock);
     struct tracker_range *larger = reallocarray(t->ranges, t->range_count + 1, sizeof(*larger));
     if (larger == NULL) {

@@ -8,12 +8,12 @@
 
 #include "base/bits.h"
 #include "base/cleanup.h"
+#include "host/pagemap.h"
 #include "remote/uapi.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* Address space a call: the kernel holds the target's mmap lock for read meanwhile, 0.7 ms for this much. */
 #define SLICE (UINT64_C(1) << 30)
@@ -30,29 +30,26 @@ static int async_open(struct tracker *t, struct error *err) {
         return error_set(err, ERROR_SYSTEM, "out of memory");
     }
     t->state = state;
-    char path[48];
-    snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)t->pid);
-    state->pagemap = open(path, O_RDONLY | O_CLOEXEC);
-    if (state->pagemap < 0) {
-        return error_errno(err, ERROR_SYSTEM, "cannot open %s", path);
-    }
-    return 0;
+    state->pagemap = pagemap_open(t->pid, err);
+    return state->pagemap >= 0 ? 0 : -1;
 }
 
 static int async_prepare(struct tracker *t, struct tracker_range *range, struct error *err) {
     (void)t;
     /* On hugetlb the kernel does not report a page that is not in the page table yet, not even at first, though the
      * file may have it. (It needs no protection either: being populated makes it "written".) So we remember the first
-     * scan ourselves there. On tmpfs it puts a marker into the page table and knows. */
-    if (range->page_size == 4096) {
+     * scan ourselves there. On tmpfs it puts a marker into the page table and knows. In private memory we don't want it
+     * to: markers are page tables for holes, and bar a huge page from coming on the first touch. */
+    if (range->page_size == 4096 && range->memory == TRACKER_SHARED) {
         return 0;
     }
     range->written = tracker_all_written(range, err);
     return range->written != NULL ? 0 : -1;
 }
 
-/* Scans [*at, end) until it is through or the regions are full, and moves *at there. Returns how many or -1. */
-static long scan_call(struct tracker *t, uint64_t *at, uint64_t end, struct error *err) {
+/* Scans [*at, end) until it is through or the regions are full, and moves *at there. Returns how many or -1. Of private
+ * memory only what is there: what comes later comes without protection, and so is written. */
+static long scan_call(struct tracker *t, enum tracker_memory memory, uint64_t *at, uint64_t end, struct error *err) {
     struct async_state *state = t->state;
     struct pm_scan_arg arg = {
         .size = sizeof(arg),
@@ -62,6 +59,7 @@ static long scan_call(struct tracker *t, uint64_t *at, uint64_t end, struct erro
         .vec = (uint64_t)(uintptr_t)state->regions,
         .vec_len = REGIONS,
         .category_mask = PAGE_IS_WRITTEN,
+        .category_anyof_mask = memory == TRACKER_PRIVATE ? PAGE_IS_PRESENT | PAGE_IS_SWAPPED : 0,
         .return_mask = PAGE_IS_WRITTEN,
     };
     long n = ioctl(state->pagemap, PAGEMAP_SCAN, &arg);
@@ -104,7 +102,7 @@ static int async_scan(struct tracker *t, struct tracker_range *range, uint64_t s
     uint64_t slice = range->page_size > SLICE ? range->page_size : SLICE;
     for (uint64_t at = start; at < end;) {
         uint64_t from = at;
-        long n = scan_call(t, &at, end - at < slice ? end : at + slice, err);
+        long n = scan_call(t, range->memory, &at, end - at < slice ? end : at + slice, err);
         if (n < 0) {
             return -1;
         }

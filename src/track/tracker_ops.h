@@ -11,6 +11,7 @@
 struct tracker_range {
     uint64_t start, end; /* addresses in the process */
     uint64_t page_size;
+    enum tracker_memory memory;
     /* One bit a page: written and not yet reported. Starts all set. async: NULL where the kernel knows it all. */
     uint64_t *written;
 };
@@ -18,7 +19,8 @@ struct tracker_range {
 struct tracker {
     const struct tracker_ops *ops;
     pid_t pid;
-    int uffd; /* owned by tracker.c */
+    int uffd;          /* owned by tracker.c */
+    uint64_t features; /* that it has: what was asked for and this kernel knows */
     int64_t stopped_ns;
     void *state; /* the back end's own */
 
@@ -34,7 +36,8 @@ struct tracker_ops {
     enum tracker_kind kind;
     int uffd_flags;         /* for userfaultfd(2), beyond O_CLOEXEC | O_NONBLOCK */
     uint64_t uffd_features; /* for UFFDIO_API */
-    const char *kernel;     /* the Linux that has these features */
+    uint64_t uffd_optional; /* likewise, where the kernel has them */
+    const char *kernel;     /* the Linux that has uffd_features */
 
     /* After the userfaultfd is there. May set t->state, which close() frees; close() is called even when open failed.
      */

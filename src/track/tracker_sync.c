@@ -11,6 +11,20 @@
  * Both sides change bit and protection under the lock: else a scan between the two halves of a fault would take the
  * bit, and the page would end up unprotected with its bit lost.
  *
+ * Private memory is another matter. What is not there cannot be protected (WP_UNPOPULATED is as young as WP_ASYNC), so
+ * a page that is touched for the first time, or again after the process gave it back, comes without protection and
+ * without a fault; and the kernel takes protection off a page that it merges (KSM). So there the page table is asked
+ * before each scan: what is there and unprotected may have been written.
+ *
+ *   page table read ─► those pages, and those whose bit is set, protected where they are there ─► callback
+ *
+ * The invariant that holds at all times is: a page is protected only by a scan that reports it behind that. So what is
+ * there and protected is as it was when it was last reported, and what is there and not protected is found by the next
+ * scan. A page that comes, or goes and comes again, between the reading and the protecting was not found, so it is not
+ * protected, and the next scan finds it; that is why runs are never joined over a gap here. One that is read as
+ * unprotected, and is gone by then, is reported and is read as what it is. The bits add what was written, and given
+ * back before the scan.
+ *
  * A guest that waits on us must not wait on our failure: whatever goes wrong in the thread, it unregisters everything.
  * If the process dies the kernel does the same.
  */
@@ -18,7 +32,9 @@
 
 #include "base/bits.h"
 #include "base/cleanup.h"
+#include "host/pagemap.h"
 #include "remote/uapi.h"
+#include "track/touched.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -28,9 +44,10 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 /* Pages a slice: what is scanned under one hold of the lock while writers wait, some hundred µs. */
-#define SLICE_PAGES 16384
+#define SLICE_PAGES TOUCHED_PAGES
 /* A slice's longest list of runs: every other page. */
 #define RUNS (SLICE_PAGES / 2)
 /* Protecting a protected page again changes nothing and is cheap, a system call is not: runs this close share one. */
@@ -49,14 +66,23 @@ struct sync_state {
     int stop;           /* eventfd: wakes the thread for its end; -1: none */
     atomic_bool faults; /* the thread wants the lock */
     struct run runs[RUNS];
+    int pagemap; /* -1: nothing private is tracked */
+    struct touched touched;
     /* under tracker.lock */
     struct error failed; /* what ended the thread early */
 };
 
-static int protect(const struct tracker *t, uint64_t start, uint64_t length, bool on, struct error *err) {
+/* Before Linux 6.4 a call must not reach over two mappings, which a VMM makes of one by a policy for a part of it;
+ * where the border lies is found by halving. */
+static int protect(const struct tracker *t, const struct tracker_range *r, uint64_t start, uint64_t length, bool on,
+                   struct error *err) {
     struct uffdio_writeprotect wp = { .range = { .start = start, .len = length },
                                       .mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0 };
     while (ioctl(t->uffd, UFFDIO_WRITEPROTECT, &wp) < 0) {
+        if (errno == ENOENT && length > r->page_size) {
+            uint64_t half = length / r->page_size / 2 * r->page_size;
+            return protect(t, r, start, half, on, err) < 0 ? -1 : protect(t, r, start + half, length - half, on, err);
+        }
         if (errno != EAGAIN && errno != EINTR) {
             return tracker_ioctl_error(t, "UFFDIO_WRITEPROTECT", err);
         }
@@ -77,7 +103,7 @@ static int serve_fault(struct tracker *t, const struct uffd_msg *message, struct
         }
         uint64_t page = tracker_page(r, address);
         bits_set(r->written, page);
-        return protect(t, tracker_address(r, page), r->page_size, false, err);
+        return protect(t, r, tracker_address(r, page), r->page_size, false, err);
     }
     return error_set(err, ERROR_SYSTEM, "a page fault of process %d at %#" PRIx64 ", which is not tracked", (int)t->pid,
                      address);
@@ -144,6 +170,7 @@ static int sync_open(struct tracker *t, struct error *err) {
         return error_set(err, ERROR_SYSTEM, "out of memory");
     }
     t->state = state;
+    state->pagemap = -1;
     state->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (state->stop < 0) {
         return error_errno(err, ERROR_SYSTEM, "eventfd");
@@ -169,8 +196,20 @@ static int sync_prepare(struct tracker *t, struct tracker_range *range, struct e
     if (sync_check_locked(t->state, err) < 0) {
         return -1; /* nobody would serve its faults */
     }
+    struct sync_state *state = t->state;
+    if (range->memory == TRACKER_PRIVATE && state->pagemap < 0) {
+        state->pagemap = pagemap_open(t->pid, err);
+        if (state->pagemap < 0) {
+            return -1;
+        }
+    }
     range->written = tracker_all_written(range, err);
     return range->written != NULL ? 0 : -1;
+}
+
+static int protect_pages(struct tracker *t, const struct tracker_range *range, uint64_t from, uint64_t to,
+                         struct error *err) {
+    return protect(t, range, tracker_address(range, from), (to - from) * range->page_size, true, err);
 }
 
 /* Takes the bits of [from, to), at most SLICE_PAGES, and protects those pages. Lock held. Returns the number of runs.
@@ -184,8 +223,7 @@ static int64_t take_slice(struct tracker *t, struct tracker_range *range, uint64
         uint64_t end = bits_next_clear(range->written, at, to);
         runs[n++] = (struct run){ at, end };
         if (span.to != 0 && at - span.to > PROTECT_GAP) {
-            if (protect(t, tracker_address(range, span.from), (span.to - span.from) * range->page_size, true, err) <
-                0) {
+            if (protect_pages(t, range, span.from, span.to, err) < 0) {
                 return -1;
             }
             span.to = 0;
@@ -193,9 +231,35 @@ static int64_t take_slice(struct tracker *t, struct tracker_range *range, uint64
         span = (struct run){ span.to != 0 ? span.from : at, end };
         at = bits_next_set(range->written, end, to);
     }
-    if (span.to != 0 &&
-        protect(t, tracker_address(range, span.from), (span.to - span.from) * range->page_size, true, err) < 0) {
+    if (span.to != 0 && protect_pages(t, range, span.from, span.to, err) < 0) {
         return -1;
+    }
+    bits_clear_range(range->written, from, to);
+    return n;
+}
+
+/* The same of private memory, as state->touched has it from `from` on. Lock held. */
+static int64_t take_private(struct tracker *t, struct tracker_range *range, uint64_t from, uint64_t to,
+                            struct error *err) {
+    struct sync_state *state = t->state;
+    const struct touched *touched = &state->touched;
+    int64_t n = 0;
+    uint64_t end, stop, pages = to - from;
+    for (uint64_t at = bits_next_set(touched->open, 0, pages); at < pages;
+         at = bits_next_set(touched->open, end, pages)) {
+        end = bits_next_clear(touched->open, at, pages);
+        bits_set_range(range->written, from + at, from + end);
+    }
+    for (uint64_t at = bits_next_set(range->written, from, to); at < to; at = bits_next_set(range->written, end, to)) {
+        end = bits_next_clear(range->written, at, to);
+        state->runs[n++] = (struct run){ at, end };
+        for (uint64_t on = bits_next_set(touched->there, at - from, end - from); on < end - from;
+             on = bits_next_set(touched->there, stop, end - from)) {
+            stop = bits_next_clear(touched->there, on, end - from);
+            if (protect_pages(t, range, from + on, from + stop, err) < 0) {
+                return -1;
+            }
+        }
     }
     bits_clear_range(range->written, from, to);
     return n;
@@ -204,11 +268,16 @@ static int64_t take_slice(struct tracker *t, struct tracker_range *range, uint64
 static int sync_scan(struct tracker *t, struct tracker_range *range, uint64_t start, uint64_t end,
                      tracker_found_fn *found, void *opaque, struct error *err) {
     struct sync_state *state = t->state;
+    bool private = range->memory == TRACKER_PRIVATE;
     uint64_t last = tracker_page(range, end);
     for (uint64_t from = tracker_page(range, start), to; from < last; from = to) {
         to = last - from < SLICE_PAGES ? last : from + SLICE_PAGES;
         for (int i = 0; i < YIELDS && atomic_load(&state->faults); i++) {
             sched_yield();
+        }
+        /* Outside the lock: writers wait for that, and what they do meanwhile is noted in a bit. */
+        if (private && touched_look(state->pagemap, range, from, to, &state->touched, err) < 0) {
+            return -1;
         }
         int64_t n;
         {
@@ -216,7 +285,7 @@ static int sync_scan(struct tracker *t, struct tracker_range *range, uint64_t st
             if (sync_check_locked(state, err) < 0) {
                 return -1;
             }
-            n = take_slice(t, range, from, to, err);
+            n = private ? take_private(t, range, from, to, err) : take_slice(t, range, from, to, err);
         }
         if (n < 0) {
             return -1;
@@ -245,14 +314,18 @@ static void sync_close(struct tracker *t) {
     if (state->stop >= 0) {
         close(state->stop);
     }
+    if (state->pagemap >= 0) {
+        close(state->pagemap);
+    }
     free(state);
 }
 
 const struct tracker_ops tracker_sync_ops = {
     .kind = TRACKER_SYNC,
     .uffd_flags = 0, /* KVM's and read(2)'s faults are kernel-mode faults: user-mode only would make them SIGBUS */
-    .uffd_features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
-    .kernel = "5.19",
+    .uffd_features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+    .uffd_optional = UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
+    .kernel = "5.7",
     .open = sync_open,
     .prepare = sync_prepare,
     .scan = sync_scan,

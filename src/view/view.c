@@ -4,13 +4,12 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "host/pagemap.h"
 #include "view/memory.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
-
-#define PAGEMAP_PRESENT (UINT64_C(1) << 63) /* of an entry of /proc/PID/pagemap: one for each 4 KiB */
 
 int view_open(struct view *v, const struct vmm *vmm, struct ram *ram, struct error *err) {
     *v = VIEW_CLOSED;
@@ -40,7 +39,7 @@ static void track_own(struct view *v, size_t i) {
     if (tracker_kind(v->tracker) != TRACKER_ASYNC) {
         return;
     }
-    if (tracker_add(v->tracker, r->ranges[0].start, r->ranges[0].end, r->page_size, &err) == 0) {
+    if (tracker_add(v->tracker, r->ranges[0].start, r->ranges[0].end, r->page_size, TRACKER_PRIVATE, &err) == 0) {
         v->ram->blocks[i].compared = false;
     } else {
         log_info("RAM %s is compared: %s", r->id, err.desc);
@@ -59,7 +58,7 @@ int view_track(struct view *v, enum tracker_kind kind, const struct remote_witne
             continue;
         }
         for (size_t k = 0; k < r->range_count; k++) {
-            if (tracker_add(v->tracker, r->ranges[k].start, r->ranges[k].end, r->page_size, err) < 0) {
+            if (tracker_add(v->tracker, r->ranges[k].start, r->ranges[k].end, r->page_size, TRACKER_SHARED, err) < 0) {
                 return error_prefix(err, "RAM %s: ", r->id);
             }
         }

@@ -17,6 +17,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* Locked while we need huge pages: two test programs at a time would take each other's. -1: not held. */
+static int hugepages_lock = -1;
+
 pid_t child_start(void (*run)(void *opaque), void *opaque) {
     pid_t parent = getpid();
     fflush(NULL);
@@ -27,6 +30,9 @@ pid_t child_start(void (*run)(void *opaque), void *opaque) {
         /* cmocka's handlers would go on with the next test in this process */
         signal(SIGSEGV, SIG_DFL);
         signal(SIGBUS, SIG_DFL);
+        if (hugepages_lock >= 0) {
+            close(hugepages_lock); /* a child that a failed test left would go on holding it */
+        }
         if (getppid() == parent) {
             run(opaque);
         }
@@ -93,8 +99,6 @@ void shared_free(void *memory, size_t size) {
 #define HUGE_DIRECTORY "/sys/kernel/mm/hugepages/hugepages-2048kB/"
 
 static long hugepages_added;
-/* Locked while we need pages: two test programs at a time would take each other's. -1: not held. */
-static int hugepages_lock = -1;
 
 static long hugepages_read(const char *name) {
     char path[96];
@@ -193,6 +197,15 @@ static int64_t obey(const struct target *t, int source, const struct order *orde
         return madvise(page, order->value * t->page_size, MADV_REMOVE);
     case TARGET_DONTNEED:
         return madvise(page, order->value * t->page_size, MADV_DONTNEED);
+    case TARGET_ADVISE:
+        return madvise(page, t->page_size, (int)order->value);
+    case TARGET_ADVISE_ALL:
+        return madvise(t->memory, t->pages * t->page_size, (int)order->value);
+    case TARGET_FILL:
+        for (uint64_t i = 0; i < order->value; i++) {
+            *(volatile uint64_t *)(void *)((uint8_t *)page + i * t->page_size) = order->page + i + 1;
+        }
+        return 0;
     }
     return -1;
 }
@@ -202,9 +215,23 @@ struct target_ends {
     int orders, answers;
 };
 
+/* By the child itself: huge pages that were promised to us would not be its. */
+static void map_private(const struct target *t) {
+    bool huge = t->page_size != SMALL_PAGE;
+    int flags = MAP_PRIVATE | MAP_FIXED | (t->file < 0 ? MAP_ANONYMOUS : 0) | (t->file < 0 && huge ? MAP_HUGETLB : 0);
+    uint64_t size = t->pages * t->page_size;
+    if (mmap(t->memory, size, PROT_READ | PROT_WRITE, flags, t->file, 0) != t->memory) {
+        _exit(5);
+    }
+    madvise(t->memory, size, MADV_NOHUGEPAGE);
+}
+
 static void target_run(void *opaque) {
     const struct target_ends *ends = opaque;
     struct order order;
+    if (ends->target->kind == TRACKER_PRIVATE) {
+        map_private(ends->target);
+    }
     int source = memfd_create("source", 0);
     while (read(ends->orders, &order, sizeof(order)) == sizeof(order)) {
         int64_t answer = obey(ends->target, source, &order);
@@ -214,11 +241,7 @@ static void target_run(void *opaque) {
     }
 }
 
-void target_start_on(struct target *t, int file, uint64_t pages, uint64_t page_size) {
-    *t = (struct target){ .file = file, .page_size = page_size, .pages = pages };
-    assert_int_equal(ftruncate(t->file, (off_t)(pages * page_size)), 0);
-    t->memory = mmap(NULL, pages * page_size, PROT_READ | PROT_WRITE, MAP_SHARED, t->file, 0);
-    assert_true(t->memory != MAP_FAILED);
+static void target_run_child(struct target *t) {
     int orders[2], answers[2];
     assert_int_equal(pipe2(orders, O_CLOEXEC), 0);
     assert_int_equal(pipe2(answers, O_CLOEXEC), 0);
@@ -228,6 +251,56 @@ void target_start_on(struct target *t, int file, uint64_t pages, uint64_t page_s
     t->answer = answers[0];
     close(orders[0]);
     close(answers[1]);
+}
+
+void target_start_on(struct target *t, int file, uint64_t pages, uint64_t page_size) {
+    *t = (struct target){ .file = file, .page_size = page_size, .pages = pages, .kind = TRACKER_SHARED };
+    assert_int_equal(ftruncate(t->file, (off_t)(pages * page_size)), 0);
+    t->memory = mmap(NULL, pages * page_size, PROT_READ | PROT_WRITE, MAP_SHARED, t->file, 0);
+    assert_true(t->memory != MAP_FAILED);
+    target_run_child(t);
+}
+
+/* Addresses at a multiple of what a huge page takes, kept free of other memory of ours. */
+static uint8_t *keep_addresses(uint64_t size) {
+    uint8_t *all = mmap(NULL, size + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(all != MAP_FAILED);
+    uint8_t *start = all + (HUGE_PAGE - (uintptr_t)all % HUGE_PAGE) % HUGE_PAGE;
+    if (start > all) {
+        munmap(all, (size_t)(start - all));
+    }
+    munmap(start + size, (size_t)(all + HUGE_PAGE - start));
+    return start;
+}
+
+void target_start_private(struct target *t, int file, uint64_t pages, uint64_t page_size) {
+    bool huge = page_size != SMALL_PAGE;
+    if (huge && !hugepages_reserve((unsigned)pages)) {
+        hugepages_release();
+        SKIP("%u free huge pages cannot be had", (unsigned)pages);
+    }
+    *t = (struct target){ .file = file, .page_size = page_size, .pages = pages, .kind = TRACKER_PRIVATE };
+    t->memory = keep_addresses(pages * page_size);
+    target_run_child(t);
+    /* its memory is there when it answers */
+    assert_int_equal(target_ask(t, TARGET_ADVISE, 0, MADV_NORMAL), 0);
+}
+
+uint64_t child_kib(pid_t pid, const char *file, const char *field) {
+    char path[64], line[256];
+    uint64_t sum = 0;
+    unsigned long long kib;
+    snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
+    FILE *f = fopen(path, "re");
+    assert_non_null(f);
+    while (fgets(line, sizeof(line), f) != NULL) {
+        size_t n = strlen(field);
+        if (strncmp(line, field, n) == 0 && sscanf(line + n, ": %llu kB", &kib) == 1) {
+            sum += kib;
+        }
+    }
+    fclose(f);
+    return sum;
 }
 
 void target_start(struct target *t, uint64_t pages, uint64_t page_size) {
@@ -254,7 +327,9 @@ void target_end(struct target *t) {
     close(t->ask);
     close(t->answer);
     munmap(t->memory, t->pages * t->page_size);
-    close(t->file);
+    if (t->file >= 0) {
+        close(t->file);
+    }
     hugepages_release();
 }
 
@@ -304,7 +379,8 @@ struct tracker *target_track(const struct target *t, enum tracker_kind kind) {
     struct tracker *tracker = tracker_open(t->pid, kind, NULL, &err);
     assert_ok(tracker != NULL, &err);
     assert_int_equal(tracker_kind(tracker), kind);
-    assert_ok(tracker_add(tracker, target_start_address(t), target_end_address(t), t->page_size, &err) == 0, &err);
+    assert_ok(tracker_add(tracker, target_start_address(t), target_end_address(t), t->page_size, t->kind, &err) == 0,
+              &err);
     struct found found;
     target_scan(t, tracker, &found);
     assert_int_equal(bits_count(found.map, found.pages), t->pages);

@@ -58,6 +58,9 @@ enum target_op {
     TARGET_READ,         /* answers what is in the page */
     TARGET_REMOVE,       /* madvise(MADV_REMOVE) on `value` pages */
     TARGET_DONTNEED,     /* madvise(MADV_DONTNEED) on `value` pages */
+    TARGET_ADVISE,       /* madvise(value) on one page */
+    TARGET_ADVISE_ALL,   /* on all of its memory */
+    TARGET_FILL,         /* writes into all of it, a page at a time, from `page` on, `value` pages */
 };
 
 /* A process with shared memory that writes where it is told to. The memory is at the same address in both processes,
@@ -68,12 +71,18 @@ struct target {
     uint8_t *memory;
     uint64_t page_size, pages;
     int ask, answer; /* pipes */
+    enum tracker_memory kind;
 };
 
 /* Skips the test when there are no huge pages for it. */
 void target_start(struct target *t, uint64_t pages, uint64_t page_size);
 /* On a file of the caller's, which the target then owns. */
 void target_start_on(struct target *t, int file, uint64_t pages, uint64_t page_size);
+/* Private memory: anonymous, or, with a file, private copies of that, which stays as it is. Small pages unless it is
+ * advised otherwise; starts at a multiple of HUGE_PAGE. */
+void target_start_private(struct target *t, int file, uint64_t pages, uint64_t page_size);
+/* What `field` ("AnonHugePages", "VmPTE", …) of /proc/PID/`file` comes to over all that it tells, KiB. */
+uint64_t child_kib(pid_t pid, const char *file, const char *field);
 int64_t target_ask(const struct target *t, enum target_op op, uint64_t page, uint64_t value);
 void target_end(struct target *t);
 

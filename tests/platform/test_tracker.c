@@ -115,8 +115,10 @@ static void parts_of_ranges(enum tracker_kind kind) {
     uint64_t start = target_start_address(&t), n = 0;
     struct tracker *tracker = tracker_open(t.pid, kind, NULL, &err);
     assert_ok(tracker != NULL, &err);
-    assert_ok(tracker_add(tracker, start, start + 8 * SMALL_PAGE, SMALL_PAGE, &err) == 0, &err);
-    assert_ok(tracker_add(tracker, start + 16 * SMALL_PAGE, start + 32 * SMALL_PAGE, SMALL_PAGE, &err) == 0, &err);
+    assert_ok(tracker_add(tracker, start, start + 8 * SMALL_PAGE, SMALL_PAGE, TRACKER_SHARED, &err) == 0, &err);
+    assert_ok(
+        tracker_add(tracker, start + 16 * SMALL_PAGE, start + 32 * SMALL_PAGE, SMALL_PAGE, TRACKER_SHARED, &err) == 0,
+        &err);
     assert_ok(tracker_scan(tracker, start, start + 4 * SMALL_PAGE, note_pages, &n, &err) == 0, &err);
     assert_int_equal(n, 4);
     target_ask(&t, TARGET_WRITE, 2, 1);
@@ -132,9 +134,9 @@ static void parts_of_ranges(enum tracker_kind kind) {
     error_clear(&err);
     assert_int_equal(tracker_scan(tracker, start, start + 100, note_pages, &n, &err), -1);
     error_clear(&err);
-    assert_int_equal(tracker_add(tracker, start, start, SMALL_PAGE, &err), -1);
+    assert_int_equal(tracker_add(tracker, start, start, SMALL_PAGE, TRACKER_SHARED, &err), -1);
     error_clear(&err);
-    assert_int_equal(tracker_add(tracker, start + 1, start + SMALL_PAGE, SMALL_PAGE, &err), -1);
+    assert_int_equal(tracker_add(tracker, start + 1, start + SMALL_PAGE, SMALL_PAGE, TRACKER_SHARED, &err), -1);
     tracker_close(tracker);
     target_end(&t);
 }
@@ -204,7 +206,8 @@ static void second_tracker_is_refused(enum tracker_kind kind) {
     target_start(&t, 16, SMALL_PAGE);
     struct tracker *tracker = target_track(&t, kind), *second = tracker_open(t.pid, kind, NULL, &err);
     assert_ok(second != NULL, &err);
-    assert_int_equal(tracker_add(second, target_start_address(&t), target_end_address(&t), SMALL_PAGE, &err), -1);
+    assert_int_equal(
+        tracker_add(second, target_start_address(&t), target_end_address(&t), SMALL_PAGE, TRACKER_SHARED, &err), -1);
     assert_int_equal(err.class, ERROR_REFUSED);
     assert_non_null(strstr(err.desc, "another userfaultfd"));
     tracker_close(second);
@@ -245,7 +248,7 @@ static void track_until_killed(void *opaque) {
     uint64_t n = 0;
     struct tracker *tracker = tracker_open(t->pid, tracking->kind, NULL, &err);
     if (tracker == NULL ||
-        tracker_add(tracker, target_start_address(t), target_end_address(t), t->page_size, &err) < 0 ||
+        tracker_add(tracker, target_start_address(t), target_end_address(t), t->page_size, TRACKER_SHARED, &err) < 0 ||
         tracker_scan(tracker, target_start_address(t), target_end_address(t), note_pages, &n, &err) < 0) {
         _exit(1);
     }
@@ -319,7 +322,7 @@ static void unprivileged_target(void **state) {
     struct tracker *tracker = tracker_open(pid, TRACKER_ASYNC, NULL, &err);
     assert_ok(tracker != NULL, &err);
     uint64_t start = (uintptr_t)memory;
-    assert_ok(tracker_add(tracker, start, start + 16 * SMALL_PAGE, SMALL_PAGE, &err) == 0, &err);
+    assert_ok(tracker_add(tracker, start, start + 16 * SMALL_PAGE, SMALL_PAGE, TRACKER_SHARED, &err) == 0, &err);
     tracker_close(tracker);
 
     struct kernel_features k;
@@ -343,9 +346,14 @@ static void automatic_choice(void **state) {
         const char *fault;
         enum tracker_kind kind;
     } cases[] = {
-        { "none", TRACKER_ASYNC },           { "no-wp-async", TRACKER_SYNC },
-        { "no-pagemap-scan", TRACKER_SYNC }, { "no-wp-async,no-wp-shmem", TRACKER_AUTO },
-        { "no-userfaultfd", TRACKER_AUTO },  { "no-ptrace", TRACKER_AUTO },
+        { "none", TRACKER_ASYNC },
+        { "no-wp-async", TRACKER_SYNC },
+        { "no-pagemap-scan", TRACKER_SYNC },
+        { "no-wp-async,no-wp-shmem", TRACKER_SYNC },
+        { "no-wp-async,no-wp-anon", TRACKER_SYNC },
+        { "no-wp-async,no-wp-shmem,no-wp-anon", TRACKER_AUTO },
+        { "no-userfaultfd", TRACKER_AUTO },
+        { "no-ptrace", TRACKER_AUTO },
         { "no-pidfd-getfd", TRACKER_AUTO },
     };
     struct kernel_features k;

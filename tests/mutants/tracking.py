@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules of the trackers in memory that is private to the VMM."""
+from table import table
+
+PRIVATE = "meson:platform-tracker_private"
+
+MUTANTS = table(
+    "track", "src/track/",
+    ("private-holes-async", "a scan of private memory makes no markers for what is not there", "tracker_async.c",
+     "memory == TRACKER_PRIVATE ? PAGE_IS_PRESENT | PAGE_IS_SWAPPED : 0", "memory == TRACKER_PRIVATE ? 0 : 0", PRIVATE),
+    ("private-swapped-async", "what lies in swap is protected too", "tracker_async.c",
+     "PAGE_IS_PRESENT | PAGE_IS_SWAPPED", "PAGE_IS_PRESENT", PRIVATE),
+    ("private-first-scan", "the first scan reports holes too", "tracker_async.c",
+     "range->page_size == 4096 && range->memory == TRACKER_SHARED", "range->page_size == 4096", PRIVATE),
+    ("private-first-touch", "a page that is there without protection was written", "touched.c",
+     "        bits_set(t->open, i);\n", "        ;\n", PRIVATE),
+    ("private-swapped-sync", "and one in swap", "touched.c", "(PAGEMAP_PRESENT | PAGEMAP_SWAPPED)", "PAGEMAP_PRESENT",
+     PRIVATE),
+    ("private-holes-sync", "the sync tracker protects what is there, and no hole", "tracker_sync.c",
+     "from + on, from + stop, err)", "at, end, err)", PRIVATE),
+    ("before-markers", "a kernel that cannot protect shared memory is asked for private memory alone", "tracker.c",
+     "if (errno == EINVAL && ask_features(t, t->ops->uffd_features))", "if (0)", PRIVATE),
+    ("shared-refused", "and shared memory is refused by name there", "tracker.c",
+     "(t->features & UFFD_FEATURE_WP_HUGETLBFS_SHMEM) == 0", "0", PRIVATE),
+)
