@@ -54,13 +54,16 @@ static void check_tracker(const struct params *params, struct findings *f) {
 static void check_memory(const struct vmm *vmm, struct findings *f) {
     struct kernel_features k;
     kernel_probe(&k);
-    bool untracked = false;
-    for (size_t i = 0; i < vmm->ram_count; i++) {
-        untracked = untracked || (vmm->ram[i].kind == VMM_RAM_FILE && !kernel_tracks(&k, TRACKER_SHARED));
-    }
-    if (untracked && kernel_tracker(&k) != TRACKER_AUTO) {
-        findings_refuse(f, "this kernel has no means to see writes to RAM that is a shared file (Linux 5.19): 'godwit "
-                           "probe' says what is missing");
+    for (size_t i = 0; i < vmm->ram_count && kernel_tracker(&k) != TRACKER_AUTO; i++) {
+        const struct vmm_ram *ram = &vmm->ram[i];
+        bool shared = ram->kind == VMM_RAM_FILE;
+        if (ram->guest && !kernel_tracks(&k, shared ? TRACKER_SHARED : TRACKER_PRIVATE)) {
+            findings_refuse(
+                f,
+                "this kernel has no means to see writes to RAM %s, which is %s: 'godwit probe' says what is "
+                "missing",
+                ram->id, shared ? "a shared file (Linux 5.19)" : "private to its VMM (Linux 5.13)");
+        }
     }
 }
 

@@ -30,6 +30,10 @@ int view_watch_removals(struct view *v, struct error *err) {
     return removal_watch(&v->removal, v->ram, err);
 }
 
+static enum tracker_memory memory_of(const struct vmm_ram *ram) {
+    return ram->kind == VMM_RAM_MEMORY ? TRACKER_PRIVATE : TRACKER_SHARED;
+}
+
 /* The async tracker sees all that is written to memory of the process's own. The sync one does not: it protects nothing
  * where no page is yet, and the kernel takes its protection off pages that it merges (KSM). Then, and where it cannot
  * be tracked at all, what was written is found by content. */
@@ -39,7 +43,7 @@ static void track_own(struct view *v, size_t i) {
     if (tracker_kind(v->tracker) != TRACKER_ASYNC) {
         return;
     }
-    if (tracker_add(v->tracker, r->ranges[0].start, r->ranges[0].end, r->page_size, TRACKER_PRIVATE, &err) == 0) {
+    if (tracker_add(v->tracker, r->ranges[0].start, r->ranges[0].end, r->page_size, memory_of(r), &err) == 0) {
         v->ram->blocks[i].compared = false;
     } else {
         log_info("RAM %s is compared: %s", r->id, err.desc);
@@ -58,7 +62,7 @@ int view_track(struct view *v, enum tracker_kind kind, const struct remote_witne
             continue;
         }
         for (size_t k = 0; k < r->range_count; k++) {
-            if (tracker_add(v->tracker, r->ranges[k].start, r->ranges[k].end, r->page_size, TRACKER_SHARED, err) < 0) {
+            if (tracker_add(v->tracker, r->ranges[k].start, r->ranges[k].end, r->page_size, memory_of(r), err) < 0) {
                 return error_prefix(err, "RAM %s: ", r->id);
             }
         }
