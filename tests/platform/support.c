@@ -3,6 +3,7 @@
 
 #include "base/bits.h"
 #include "base/clock.h"
+#include "track/kernel.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -372,6 +373,25 @@ const char *found_text(const struct found *found) {
         at = bits_next_set(found->map, end, found->pages);
     }
     return text;
+}
+
+bool has_tracker(enum tracker_kind kind) {
+    struct kernel_features k;
+    kernel_probe(&k);
+    enum tracker_kind best = kernel_tracker(&k);
+    return best == TRACKER_ASYNC || (best == TRACKER_SYNC && kind == TRACKER_SYNC);
+}
+
+void needs_tracker(enum tracker_kind kind) {
+    if (!has_tracker(kind)) {
+        SKIP("this kernel has no %s tracker", tracker_kind_name(kind));
+    }
+}
+
+void needs_steady_time(void) {
+    if (getenv("GODWIT_PATIENCE") != NULL) {
+        SKIP("this machine is emulated: shares of its time say nothing");
+    }
 }
 
 struct tracker *target_track(const struct target *t, enum tracker_kind kind) {

@@ -14,14 +14,24 @@
 #define SMALL_PAGE UINT64_C(4096)
 #define HUGE_PAGE (UINT64_C(2) << 20)
 
+/* Whether this kernel has such a tracker. */
+bool has_tracker(enum tracker_kind kind);
+/* Skips the test when it has none. */
+void needs_tracker(enum tracker_kind kind);
+
+/* Skips a test that measures shares of time on a machine where time means little: GODWIT_PATIENCE is set there. */
+void needs_steady_time(void);
+
 /* For test functions: one for each kind of tracker out of `static void NAME(enum tracker_kind)`. */
 #define BOTH_KINDS(name)                                                                                               \
     static void name##_async(void **state) {                                                                           \
         (void)state;                                                                                                   \
+        needs_tracker(TRACKER_ASYNC);                                                                                  \
         name(TRACKER_ASYNC);                                                                                           \
     }                                                                                                                  \
     static void name##_sync(void **state) {                                                                            \
         (void)state;                                                                                                   \
+        needs_tracker(TRACKER_SYNC);                                                                                   \
         name(TRACKER_SYNC);                                                                                            \
     }
 #define BOTH_TESTS(name) cmocka_unit_test(name##_async), cmocka_unit_test(name##_sync)

@@ -159,7 +159,8 @@ static struct guest *guest_start(void) {
     assert_true(t->memory != MAP_FAILED);
     t->pid = child_start(run_guest, g);
     while (atomic_load(&g->state) == 0) {
-        assert_true(child_is_alive(t->pid));
+        /* one that cannot be a guest says so and ends, maybe between two looks of ours */
+        assert_true(child_is_alive(t->pid) || atomic_load(&g->state) != 0);
         clock_sleep(CLOCK_MS);
     }
     if (atomic_load(&g->state) == 2) {

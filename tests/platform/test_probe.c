@@ -69,10 +69,10 @@ static void each_feature_missing(void **state) {
         { "no-userfaultfd", "userfaultfd", "CONFIG_USERFAULTFD", "none" },
     };
     char *text;
-    if (probe("none", NULL, &text) != 0 || strstr(text, "async") == NULL) {
-        free(text);
-        SKIP("this host lacks something already");
+    if (!has_tracker(TRACKER_ASYNC)) {
+        SKIP("this kernel has no async tracker to lose");
     }
+    assert_int_equal(probe("none", NULL, &text), 0);
     print_message("%s", text);
     free(text);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

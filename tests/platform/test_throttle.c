@@ -65,6 +65,7 @@ static void assert_free(const struct spinners *s) {
 /* On a machine whose CPUs are wanted by others too, `free_share` is what the threads get unthrottled. */
 static void each_gets_its_share(void **state) {
     (void)state;
+    needs_steady_time();
     struct spinners s;
     spinners_start(&s, 2);
     struct throttle *t = open_duty(&s);
