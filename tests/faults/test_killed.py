@@ -15,7 +15,9 @@ from scene import (BOTH_WAYS, PATIENCE, REUSABLE, SERVED, STAGES, TRACKED, TRACK
 BUSY = "uniform,rate=200M"
 ENDLESS = {"max-bandwidth": "80M", "compression": "none", "downtime-limit": 1, "throttle-policy": "none"}
 
-SOURCE = [(s, "auto") for s in STAGES if s not in TRACKED] + [(s, t) for s in TRACKED for t in TRACKERS]
+SOURCE = [(s, "auto") for s in STAGES if s not in TRACKED] + \
+         [pytest.param(s, t, marks=pytest.mark.kernels if s in ("iterate", "final") else ()) for s in TRACKED
+          for t in TRACKERS]
 
 
 def check_guardian(scene, migration):
@@ -43,7 +45,7 @@ def test_send(make_scene, stage, tracker):
 
 
 @BOTH_WAYS
-@pytest.mark.parametrize("stage", SERVED)
+@pytest.mark.parametrize("stage", [pytest.param(s, marks=pytest.mark.kernels if s == "final" else ()) for s in SERVED])
 @pytest.mark.parametrize("tracker", TRACKERS)
 def test_receive(make_scene, stage, tracker):
     scene = make_scene()
@@ -177,7 +179,8 @@ def test_resolve_does_not_take_back_what_may_run_elsewhere(make_real):
 
 
 @BOTH_WAYS
-@pytest.mark.parametrize("stage", ["attach", "iterate", "stop", "final", "device", "hand-over"])
+@pytest.mark.parametrize("stage", ["attach", "iterate", "stop", pytest.param("final", marks=pytest.mark.kernels), "device",
+                                   "hand-over"])
 def test_send_real(make_real, stage):
     scene = make_real()
     migration = scene.migrate(scene.spare(), fault=f"kill-source@{stage}")

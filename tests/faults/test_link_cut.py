@@ -52,13 +52,14 @@ def test_while_it_waits(make_scene, hosts, stage, tracker):
 
 
 @BOTH_WAYS
-@pytest.mark.parametrize("stage", ["stop", "final", "device", "hand-over"])
+@pytest.mark.parametrize("stage", ["stop", pytest.param("final", marks=pytest.mark.kernels), "device", "hand-over"])
 def test_real(make_real, hosts, stage):
     scene = make_real(hosts)
     check_cut(scene, cut_at(scene, scene.spare(), stage), stage)
     scene.check_retry()
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("tracker", TRACKERS)
 def test_while_ram_is_on_its_way(make_scene, hosts, tracker):
     hosts.rate(80 * 10**6)

@@ -9,7 +9,7 @@ import pytest
 from gwtest import clean, engine as gw, oracle, places
 from monitor import Monitor
 
-PATIENCE = 45  # seconds; only a hang takes so long
+PATIENCE = places.patience(45)  # seconds; only a hang takes so long
 
 # In order. At the beginning of each of these the guest is still the source's.
 STAGES = ["connect", "inspect", "attach", "ram-full", "iterate", "stop", "final", "device", "hand-over"]
@@ -35,6 +35,12 @@ def wait_until(condition, what):
         time.sleep(0.01)
 
 
+def needs_tracker(kind):
+    """Skips the test when this kernel has no tracker of that kind; "auto" is whichever it has."""
+    if kind != "auto" and kind not in gw.trackers():
+        pytest.skip(f"this kernel has no {kind} tracker")
+
+
 def processes_of(path):
     """{process id: name} of the godwits, guardians included, that were given a path on their command line."""
     found = {}
@@ -54,7 +60,7 @@ def processes_of(path):
 def resolve(guest, *args):
     """What an operator types when an engine has left something."""
     return subprocess.run([places.godwit(), "resolve", "--qmp", guest.qmp_path, *args], capture_output=True, text=True,
-                          timeout=60, check=False)
+                          timeout=PATIENCE, check=False)
 
 
 def words_of(engine):
@@ -113,9 +119,13 @@ class Scene:
         source = self.source
         if self.device_state:
             settings = {"device-state": self.device_state, **(settings or {})}
+        needs_tracker((settings or {}).get("tracker", "auto"))
         if "hold@" in (options.get("fault") or ""):
             # A guest that a fault keeps standing is to wait for what the test is about, unless that is the limit.
             settings = {"stop-limit": 0, **(settings or {})}
+        if places.patience(1) != 1:  # what the engine waits for, as we do; by default it is what stands here
+            settings = {"stop-limit": int(places.patience(2300)), "progress-timeout": int(places.patience(60)),
+                        **(settings or {})}
         if source_monitor:
             options["send_args"], source = ("--pid", source.pid), source_monitor
         if there_monitor:

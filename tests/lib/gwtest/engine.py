@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """godwit itself: one side, or both sides of one migration."""
+import functools
 import itertools
 import json
 import os
@@ -19,6 +20,14 @@ _ports = itertools.count(PORT + os.getpid() % 20000)
 def next_port():
     """One that no other migration of this process has had."""
     return next(_ports)
+
+
+@functools.lru_cache(maxsize=None)
+def trackers():
+    """The trackers that this kernel has, by what godwit found in it."""
+    found = subprocess.run([places.godwit(), "probe", "--json"], stdout=subprocess.PIPE, check=False).stdout
+    best = json.loads(found)["tracker"]
+    return {"async": ["async", "sync"], "sync": ["sync"]}.get(best, [])
 
 
 class Result:
@@ -96,7 +105,7 @@ class Engine:
         lines = self._read("events").split("\n")
         return [json.loads(line) for line in lines[:-1] if line]
 
-    def wait_event(self, condition=None, timeout=60, **match):
+    def wait_event(self, condition=None, timeout=places.patience(60), **match):
         """The next event, behind the one that the last call returned, that has all of `match` and for which
         condition(event) is true. Fails when the process ends first."""
         deadline = time.monotonic() + timeout
@@ -112,7 +121,7 @@ class Engine:
                 raise TimeoutError(f"godwit {why} without {match or condition}: {events[-3:]} {self._read('stderr')}")
             time.sleep(0.005)
 
-    def wait_listening(self, port, timeout=30):
+    def wait_listening(self, port, timeout=places.patience(30)):
         """Waits until this process's namespace listens on a TCP port. Does not connect: receive serves only one."""
         deadline = time.monotonic() + timeout
         while True:
@@ -137,11 +146,11 @@ class Engine:
             pass
         return False
 
-    def control(self, timeout=30):
+    def control(self, timeout=places.patience(30)):
         """A new connection to --control."""
         return Qmp(self.control_path, timeout)
 
-    def wait(self, timeout=120):
+    def wait(self, timeout=places.patience(120)):
         """Waits for the end. Kills it and fails when it takes longer."""
         deadline = time.monotonic() + timeout
         while self._result is None:
@@ -209,13 +218,13 @@ class Migration:
             self.close()
             raise
 
-    def wait(self, timeout=120):
+    def wait(self, timeout=places.patience(120)):
         """(Result of send, Result of receive)."""
         deadline = time.monotonic() + timeout
         sent = self.send.wait(timeout)
         return sent, self.receive.wait(max(5, deadline - time.monotonic()))
 
-    def complete(self, timeout=120):
+    def complete(self, timeout=places.patience(120)):
         """Waits, fails unless both sides completed, and returns the source's report."""
         sent, received = self.wait(timeout)
         assert sent.code == 0 and received.code == 0, f"migration failed: {sent} {received}"

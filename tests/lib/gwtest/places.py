@@ -7,6 +7,12 @@ import subprocess
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 
+def patience(seconds):
+    """For how long to wait for what only a hang keeps from coming: `seconds` on a machine of today, GODWIT_PATIENCE times
+    as long on one that is emulated."""
+    return seconds * float(os.environ.get("GODWIT_PATIENCE") or 1)
+
+
 def build():
     """The meson build directory (GODWIT_BUILD)."""
     return os.environ.get("GODWIT_BUILD") or os.path.join(ROOT, "build")

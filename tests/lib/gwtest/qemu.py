@@ -111,12 +111,12 @@ class Guest(Vmm):
             raise
 
     def _connect(self, kind, path):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + places.patience(30)
         while True:
             if self._child.poll() is not None:
                 raise RuntimeError(f"{self.name}: QEMU ended with {self._child.returncode}: {self.log()}")
             try:
-                return kind(path, timeout=0.5 if kind is Serial else 30)
+                return kind(path, timeout=0.5 if kind is Serial else places.patience(30))
             except (FileNotFoundError, ConnectionRefusedError):
                 if time.monotonic() > deadline:
                     raise
@@ -128,7 +128,7 @@ class Guest(Vmm):
     def serial(self):
         return self._serial
 
-    def wait_gone(self, timeout=30):
+    def wait_gone(self, timeout=places.patience(30)):
         """Waits until QEMU has ended by itself; its exit status."""
         return self._child.wait(timeout)
 
@@ -148,7 +148,7 @@ class Guest(Vmm):
         return type(self)(directory, name=name, backends=backends, disk=disk, netns=netns, load=self.load,
                           incoming=True, **options)
 
-    def wait_ready(self, timeout=120):
+    def wait_ready(self, timeout=places.patience(120)):
         """Returns once the load has filled its memory."""
         self._serial.wait_line(lambda text: text == "ready" or text.startswith("ERROR"), timeout)
         if self._serial.errors():

@@ -4,6 +4,8 @@ import json
 import socket
 import time
 
+from . import places
+
 
 class QmpError(Exception):
     """The answer was an error. `class_` is QEMU's word for it."""
@@ -17,7 +19,7 @@ class QmpError(Exception):
 class Commands:
     """What can be said with execute() alone."""
 
-    def wait_until(self, condition, timeout=30, interval=0.05):
+    def wait_until(self, condition, timeout=places.patience(30), interval=0.05):
         """Calls condition(self) until it is true, and returns that."""
         deadline = time.monotonic() + timeout
         while True:
@@ -36,7 +38,7 @@ class Commands:
 class Qmp(Commands):
     """One connection. `events` holds every event that has arrived, oldest first."""
 
-    def __init__(self, path, timeout=30):
+    def __init__(self, path, timeout=places.patience(30)):
         """Connects to a unix socket; waits for it to appear. `timeout` is for that and for each answer, in seconds."""
         self.path = path
         self.timeout = timeout
@@ -108,7 +110,7 @@ class Qmp(Commands):
         """A command of the human monitor."""
         return self.execute("human-monitor-command", {"command-line": line})
 
-    def wait_event(self, name, timeout=30, **data):
+    def wait_event(self, name, timeout=places.patience(30), **data):
         """The first event of that name that has come or comes, whose data hold `data`. Takes it out of `events`."""
         deadline = time.monotonic() + timeout
         while True:
@@ -124,7 +126,7 @@ class BriefQmp(Commands):
     """A connection for each command: for a VMM that takes one client at a time and must stay free for godwit. A command
     waits, within `timeout`, until the socket is free."""
 
-    def __init__(self, path, timeout=30):
+    def __init__(self, path, timeout=places.patience(30)):
         self.path = path
         self.timeout = timeout
 

@@ -5,6 +5,8 @@ import socket
 import threading
 import time
 
+from . import places
+
 Line = collections.namedtuple("Line", "time text")
 Tick = collections.namedtuple("Tick", "time seq uptime dirtied checked disk_ops errors")
 
@@ -20,7 +22,7 @@ def parse_tick(line):
 class Serial:
     """Reads a unix socket in a thread of its own for as long as it is open."""
 
-    def __init__(self, path, timeout=30):
+    def __init__(self, path, timeout=places.patience(30)):
         deadline = time.monotonic() + timeout
         while True:
             self._socket = socket.socket(socket.AF_UNIX)
@@ -83,7 +85,7 @@ class Serial:
         words = ("ERROR", "Kernel panic", "BUG:", "Oops", "segfault", "I/O error")
         return [line.text for line in self.lines if any(w in line.text for w in words)]
 
-    def wait_line(self, condition, timeout=30, after=0):
+    def wait_line(self, condition, timeout=places.patience(30), after=0):
         """The first line at or behind index `after` for which condition(text) is true."""
         deadline = time.monotonic() + timeout
         with self._changed:
@@ -98,7 +100,7 @@ class Serial:
                     raise TimeoutError(f"the guest {'is gone' if self._closed else 'says no more'}; last: {tail}")
                 self._changed.wait(left)
 
-    def wait_ticks(self, count, timeout=30):
+    def wait_ticks(self, count, timeout=places.patience(30)):
         """Waits for `count` more ticks; returns the last."""
         after = len(self.lines)
         for _ in range(count):
