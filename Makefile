@@ -20,6 +20,7 @@ help:
 	@echo 'make bench        the comparison with stock QEMU;  BENCH="NAME ... --pairs N ...": others, see bench/run --help'
 	@echo 'make soak         migrations to and fro for a long while'
 	@echo 'make test-clean   make test in a clean Debian 12 root;  make test-trixie: in Debian 13;  make test-sid: in sid'
+	@echo 'make test-kernels what rests on the kernel, with those of Debian 12, 13 and sid;  KERNELS="SUITE ...": these'
 	@echo 'make clean        remove what was built'
 	@echo
 	@echo 'What is missing is installed with apt-get (Debian 12 or 13, as root).'
@@ -89,6 +90,10 @@ test-clean:
 test-trixie test-sid: test-%:
 	scripts/test-newer $*
 
+test-kernels: deps-test
+	@$(MAKE) --no-print-directory compile
+	scripts/test-kernels --builddir $(BUILD) $(KERNELS)
+
 clean:
 	rm -rf build build-asan build-tsan build-fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -97,4 +102,4 @@ clean:
 .NOTPARALLEL:
 
 .PHONY: help build compile deps-build deps-demo deps-test demo test analyze style sanitize sanitize-asan sanitize-tsan \
-	mutants fuzz bench soak test-clean test-trixie test-sid clean
+	mutants fuzz bench soak test-clean test-trixie test-sid test-kernels clean
