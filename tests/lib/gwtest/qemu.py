@@ -17,7 +17,9 @@ KERNEL_ARGS = "quiet console=ttyS0 mitigations=off tsc=reliable no_timer_check"
 Backend = collections.namedtuple("Backend", "id size path")
 
 # cache and aio as -drive takes them; locking is "auto", "on" or "off". `node` is its block node name.
-Disk = collections.namedtuple("Disk", "path cache aio locking node", defaults=("none", "native", "off", "disk0"))
+# `kind` is its format.
+Disk = collections.namedtuple("Disk", "path cache aio locking node kind",
+                              defaults=("none", "native", "off", "disk0", "raw"))
 
 
 class Guest(Vmm):
@@ -87,8 +89,8 @@ class Guest(Vmm):
         direct = "on" if d.cache in ("none", "directsync") else "off"
         file = (f"driver=file,node-name={d.node}-file,filename={d.path},aio={d.aio},locking={d.locking},"
                 f"cache.direct={direct}")
-        raw = f"driver=raw,node-name={d.node},file={d.node}-file,cache.direct={direct}"
-        return ["-blockdev", file, "-blockdev", raw, "-device", f"virtio-blk-pci,id=vd0,drive={d.node}"]
+        image = f"driver={d.kind},node-name={d.node},file={d.node}-file,cache.direct={direct}"
+        return ["-blockdev", file, "-blockdev", image, "-device", f"virtio-blk-pci,id=vd0,drive={d.node}"]
 
     def _boot_args(self, kernel_args):
         image = places.guest_image()
