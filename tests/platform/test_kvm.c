@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a guest under KVM writes is seen from another process: KVM maps guest memory through the process's page table,
- * so write-protection there reaches the guest. */
+ * so write-protection there reaches the guest. In a file that is mapped shared, and in memory of the process's own. */
 #include "support.h"
 
 #include "base/bits.h"
@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define GUEST_SIZE (UINT64_C(1) << 20)
@@ -108,9 +109,18 @@ static void vm_storm(struct guest *g, const struct vm *vm) {
     }
 }
 
+/* As QEMU has RAM of its own: in a 2 MiB page, if this host gives one. */
+static bool map_private(const struct target *t) {
+    void *map = mmap(t->memory, HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    return map == t->memory && madvise(map, HUGE_PAGE, MADV_HUGEPAGE) == 0;
+}
+
 static void run_guest(void *opaque) {
     struct guest *g = opaque;
     struct vm vm;
+    if (g->target.kind == TRACKER_PRIVATE && !map_private(&g->target)) {
+        _exit(3);
+    }
     memcpy(g->target.memory + CODE_PAGE * SMALL_PAGE, guest_code, sizeof(guest_code));
     const struct job first = { .page = FIRST_PAGE, .count = 1, .step = 1, .value = 0xabcd };
     if (!vm_start(&vm, g->target.memory) || !vm_run(&vm, &first) ||
@@ -145,18 +155,55 @@ static void guest_ask(struct guest *g, struct job job) {
 
 static void guest_end(struct guest *g) {
     child_end(g->target.pid);
-    munmap(g->target.memory, GUEST_SIZE);
-    close(g->target.file);
+    munmap(g->target.memory, g->target.pages * SMALL_PAGE);
+    if (g->target.file >= 0) {
+        close(g->target.file);
+    }
     shared_free(g, sizeof(*g));
 }
 
-static struct guest *guest_start(void) {
-    struct guest *g = shared_alloc(sizeof(*g));
-    struct target *t = &g->target;
-    *t = (struct target){ .file = memfd_create("guest", MFD_CLOEXEC), .pages = GUEST_PAGES, .page_size = SMALL_PAGE };
+/* The guest's memory, wherever its process has it. */
+static void guest_peek(const struct guest *g, uint64_t offset, void *to, size_t size) {
+    struct iovec local = { to, size }, remote = { g->target.memory + offset, size };
+    assert_int_equal(process_vm_readv(g->target.pid, &local, 1, &remote, 1, 0), (ssize_t)size);
+}
+
+static uint16_t guest_word(const struct guest *g, uint64_t page) {
+    uint16_t word;
+    guest_peek(g, page * SMALL_PAGE, &word, sizeof(word));
+    return word;
+}
+
+/* Addresses that the child maps its own memory at: a whole 2 MiB page, of which the guest has the first half. */
+static void reserve_private(struct target *t) {
+    uint8_t *area = mmap(NULL, 2 * HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(area != MAP_FAILED);
+    uint64_t before = (HUGE_PAGE - (uintptr_t)area % HUGE_PAGE) % HUGE_PAGE;
+    if (before > 0) {
+        munmap(area, before);
+    }
+    munmap(area + before + HUGE_PAGE, HUGE_PAGE - before);
+    t->memory = area + before;
+    t->pages = HUGE_PAGE / SMALL_PAGE;
+}
+
+static void share_memory(struct target *t) {
+    t->file = memfd_create("guest", MFD_CLOEXEC);
     assert_int_equal(ftruncate(t->file, GUEST_SIZE), 0);
     t->memory = mmap(NULL, GUEST_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, t->file, 0);
     assert_true(t->memory != MAP_FAILED);
+    t->pages = GUEST_PAGES;
+}
+
+static struct guest *guest_start(enum tracker_memory kind) {
+    struct guest *g = shared_alloc(sizeof(*g));
+    struct target *t = &g->target;
+    *t = (struct target){ .file = -1, .page_size = SMALL_PAGE, .kind = kind };
+    if (kind == TRACKER_PRIVATE) {
+        reserve_private(t);
+    } else {
+        share_memory(t);
+    }
     t->pid = child_start(run_guest, g);
     while (atomic_load(&g->state) == 0) {
         /* one that cannot be a guest says so and ends, maybe between two looks of ours */
@@ -170,8 +217,12 @@ static struct guest *guest_start(void) {
     return g;
 }
 
-static void guest_writes(enum tracker_kind kind) {
-    struct guest *g = guest_start();
+static void writes(enum tracker_kind kind, enum tracker_memory memory) {
+    struct guest *g = guest_start(memory);
+    if (memory == TRACKER_PRIVATE) {
+        print_message("%llu KiB in 2 MiB pages\n",
+                      (unsigned long long)child_kib(g->target.pid, "smaps_rollup", "AnonHugePages"));
+    }
     struct tracker *tracker = target_track(&g->target, kind);
     assert_found(&g->target, tracker, "");
     guest_ask(g, (struct job){ .page = 20, .count = 4, .step = 1, .value = 1 });
@@ -186,56 +237,76 @@ static void guest_writes(enum tracker_kind kind) {
     assert_found(&g->target, tracker, "");
     tracker_close(tracker);
     guest_ask(g, (struct job){ .page = 20, .count = 4, .step = 1, .value = 5 });
-    assert_int_equal(*(const uint16_t *)(const void *)(g->target.memory + 20 * SMALL_PAGE), 5);
+    assert_int_equal(guest_word(g, 20), 5);
     guest_end(g);
+}
+
+static void guest_writes(enum tracker_kind kind) {
+    writes(kind, TRACKER_SHARED);
 }
 BOTH_KINDS(guest_writes)
 
+static void private_writes(enum tracker_kind kind) {
+    writes(kind, TRACKER_PRIVATE);
+}
+BOTH_KINDS(private_writes)
+
 struct copy {
-    const struct target *target;
-    uint8_t memory[GUEST_SIZE];
+    const struct guest *guest;
+    uint8_t memory[HUGE_PAGE];
 };
 
 static void copy_run(void *opaque, uint64_t start, uint64_t end) {
     struct copy *copy = opaque;
-    uint64_t offset = start - target_start_address(copy->target);
-    memcpy(copy->memory + offset, copy->target->memory + offset, end - start);
+    uint64_t offset = start - target_start_address(&copy->guest->target);
+    guest_peek(copy->guest, offset, copy->memory + offset, end - start);
 }
 
 /* The race test with a guest as the writer. */
-static void guest_storm(enum tracker_kind kind) {
-    struct guest *g = guest_start();
-    struct tracker *tracker = target_track(&g->target, kind);
+static void storm(enum tracker_kind kind, enum tracker_memory memory) {
+    struct guest *g = guest_start(memory);
+    const struct target *t = &g->target;
+    struct tracker *tracker = target_track(t, kind);
     struct copy *copy = calloc(1, sizeof(*copy));
     struct error err = { 0 };
     unsigned scans = 0;
+    static uint8_t now[GUEST_SIZE];
     assert_non_null(copy);
-    copy->target = &g->target;
-    copy_run(copy, target_start_address(&g->target), target_end_address(&g->target));
+    copy->guest = g;
+    copy_run(copy, target_start_address(t), target_start_address(t) + GUEST_SIZE);
     atomic_store(&g->storm, true);
     for (int64_t end = clock_now() + CLOCK_S; clock_now() < end || atomic_load(&g->storms) < 100; scans++) {
-        assert_true(child_is_alive(g->target.pid));
-        assert_ok(tracker_scan(tracker, target_start_address(&g->target), target_end_address(&g->target), copy_run,
-                               copy, &err) == 0,
+        assert_true(child_is_alive(t->pid));
+        assert_ok(tracker_scan(tracker, target_start_address(t), target_end_address(t), copy_run, copy, &err) == 0,
                   &err);
     }
     atomic_store(&g->storm, false);
     guest_ask(g, (struct job){ .page = 20, .count = 1, .step = 1, .value = 5 });
-    assert_ok(tracker_scan(tracker, target_start_address(&g->target), target_end_address(&g->target), copy_run, copy,
-                           &err) == 0,
-              &err);
-    assert_memory_equal(copy->memory, g->target.memory, GUEST_SIZE);
+    assert_ok(tracker_scan(tracker, target_start_address(t), target_end_address(t), copy_run, copy, &err) == 0, &err);
+    guest_peek(g, 0, now, sizeof(now));
+    assert_memory_equal(copy->memory, now, GUEST_SIZE);
     print_message("%u scans, %u runs of the guest\n", scans, g->storms);
     tracker_close(tracker);
     free(copy);
     guest_end(g);
 }
+
+static void guest_storm(enum tracker_kind kind) {
+    storm(kind, TRACKER_SHARED);
+}
 BOTH_KINDS(guest_storm)
+
+static void private_storm(enum tracker_kind kind) {
+    storm(kind, TRACKER_PRIVATE);
+}
+BOTH_KINDS(private_storm)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         BOTH_TESTS(guest_writes),
         BOTH_TESTS(guest_storm),
+        BOTH_TESTS(private_writes),
+        BOTH_TESTS(private_storm),
     };
     return cmocka_run_group_tests(tests, NULL, platform_end);
 }
