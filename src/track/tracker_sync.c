@@ -11,6 +11,10 @@
  * Both sides change bit and protection under the lock: else a scan between the two halves of a fault would take the
  * bit, and the page would end up unprotected with its bit lost.
  *
+ * That a call has protected what it was given is not taken on trust. Before Linux 6.5 it passes in silence over a huge
+ * page of tmpfs that another thread's fault maps anew between its splitting and its protecting (change_pmd_range() met
+ * pmd_trans_unstable(), and went on). So the page table is asked, and what is unprotected keeps its bit.
+ *
  * Private memory is another matter. What is not there cannot be protected (WP_UNPOPULATED is as young as WP_ASYNC), so
  * a page that is touched for the first time, or again after the process gave it back, comes without protection and
  * without a fault; and the kernel takes protection off a page that it merges (KSM). So there the page table is asked
@@ -32,6 +36,7 @@
 
 #include "base/bits.h"
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "host/pagemap.h"
 #include "remote/uapi.h"
 #include "track/touched.h"
@@ -53,6 +58,7 @@
 /* Protecting a protected page again changes nothing and is cheap, a system call is not: runs this close share one. */
 #define PROTECT_GAP 64
 #define MESSAGES 64
+#define HUGE_PAGE (UINT64_C(2) << 20)
 /* How often the scanner lets a waiting fault go first: pthread mutexes are not fair. */
 #define YIELDS 64
 
@@ -66,7 +72,8 @@ struct sync_state {
     int stop;           /* eventfd: wakes the thread for its end; -1: none */
     atomic_bool faults; /* the thread wants the lock */
     struct run runs[RUNS];
-    int pagemap; /* -1: nothing private is tracked */
+    int pagemap;
+    unsigned protects; /* counted for the fault protect-skips */
     struct touched touched;
     /* under tracker.lock */
     struct error failed; /* what ended the thread early */
@@ -175,6 +182,10 @@ static int sync_open(struct tracker *t, struct error *err) {
     if (state->stop < 0) {
         return error_errno(err, ERROR_SYSTEM, "eventfd");
     }
+    state->pagemap = pagemap_open(t->pid, err);
+    if (state->pagemap < 0) {
+        return -1;
+    }
     /* the guest waits on this thread: no signal handler shall run on it */
     sigset_t all, old;
     sigfillset(&all);
@@ -196,13 +207,6 @@ static int sync_prepare(struct tracker *t, struct tracker_range *range, struct e
     if (sync_check_locked(t->state, err) < 0) {
         return -1; /* nobody would serve its faults */
     }
-    struct sync_state *state = t->state;
-    if (range->memory == TRACKER_PRIVATE && state->pagemap < 0) {
-        state->pagemap = pagemap_open(t->pid, err);
-        if (state->pagemap < 0) {
-            return -1;
-        }
-    }
     range->written = tracker_all_written(range, err);
     return range->written != NULL ? 0 : -1;
 }
@@ -210,6 +214,35 @@ static int sync_prepare(struct tracker *t, struct tracker_range *range, struct e
 static int protect_pages(struct tracker *t, const struct tracker_range *range, uint64_t from, uint64_t to,
                          struct error *err) {
     return protect(t, range, tracker_address(range, from), (to - from) * range->page_size, true, err);
+}
+
+/* Of [from, to), which was to be protected: what is not has its bit set again. A huge page was passed over whole or not
+ * at all, so one entry speaks for the pages of one. */
+static int keep_unprotected(struct tracker *t, const struct tracker_range *range, uint64_t from, uint64_t to,
+                            struct error *err) {
+    const struct sync_state *state = t->state;
+    for (uint64_t at = from, end; at < to; at = end) {
+        uint64_t entry, border = (tracker_address(range, at) / HUGE_PAGE + 1) * HUGE_PAGE;
+        end = tracker_page(range, border) < to ? tracker_page(range, border) : to;
+        if (pagemap_read(state->pagemap, tracker_address(range, at), 1, &entry, err) < 0) {
+            return -1;
+        }
+        if ((entry & PAGEMAP_UFFD_WP) == 0) {
+            bits_set_range(range->written, at, end);
+        }
+    }
+    return 0;
+}
+
+/* Protects [from, to) and takes its bits. Lock held. */
+static int take_span(struct tracker *t, struct tracker_range *range, uint64_t from, uint64_t to, struct error *err) {
+    struct sync_state *state = t->state;
+    int64_t skips = fault_value("protect-skips", NULL, 0);
+    if ((skips == 0 || ++state->protects % skips != 0) && protect_pages(t, range, from, to, err) < 0) {
+        return -1;
+    }
+    bits_clear_range(range->written, from, to);
+    return range->page_size == PAGEMAP_PAGE ? keep_unprotected(t, range, from, to, err) : 0;
 }
 
 /* Takes the bits of [from, to), at most SLICE_PAGES, and protects those pages. Lock held. Returns the number of runs.
@@ -223,7 +256,7 @@ static int64_t take_slice(struct tracker *t, struct tracker_range *range, uint64
         uint64_t end = bits_next_clear(range->written, at, to);
         runs[n++] = (struct run){ at, end };
         if (span.to != 0 && at - span.to > PROTECT_GAP) {
-            if (protect_pages(t, range, span.from, span.to, err) < 0) {
+            if (take_span(t, range, span.from, span.to, err) < 0) {
                 return -1;
             }
             span.to = 0;
@@ -231,11 +264,7 @@ static int64_t take_slice(struct tracker *t, struct tracker_range *range, uint64
         span = (struct run){ span.to != 0 ? span.from : at, end };
         at = bits_next_set(range->written, end, to);
     }
-    if (span.to != 0 && protect_pages(t, range, span.from, span.to, err) < 0) {
-        return -1;
-    }
-    bits_clear_range(range->written, from, to);
-    return n;
+    return span.to != 0 && take_span(t, range, span.from, span.to, err) < 0 ? -1 : n;
 }
 
 /* The same of private memory, as state->touched has it from `from` on. Lock held. */

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules of the trackers in memory that is private to the VMM."""
+"""Rules of the trackers."""
 from table import table
 
 PRIVATE = "meson:platform-tracker_private"
@@ -18,6 +18,8 @@ MUTANTS = table(
      PRIVATE),
     ("private-holes-sync", "the sync tracker protects what is there, and no hole", "tracker_sync.c",
      "from + on, from + stop, err)", "at, end, err)", PRIVATE),
+    ("protection-on-trust", "what a call has not protected, though it was to, keeps its bit", "tracker_sync.c",
+     "? keep_unprotected(t, range, from, to, err) : 0", "? 0 : 0", "meson:platform-race"),
     ("before-markers", "a kernel that cannot protect shared memory is asked for private memory alone", "tracker.c",
      "if (errno == EINVAL && ask_features(t, t->ops->uffd_features))", "if (0)", PRIVATE),
     ("shared-refused", "and shared memory is refused by name there", "tracker.c",

@@ -179,6 +179,7 @@ static void storm_on(enum tracker_kind kind, enum tracker_memory memory, int fil
         assert_true(child_is_alive(t->pid));
         clock_sleep(CLOCK_MS);
     }
+    unsetenv("GODWIT_FAULT"); /* what went wrong so far is to be made good by now */
     scan_and_copy(tracker, &copy);
     uint8_t *last = malloc(pages * page_size);
     assert_non_null(last);
@@ -244,11 +245,23 @@ static void few_private_pages(enum tracker_kind kind) {
 }
 BOTH_KINDS(few_private_pages)
 
+/* As Linux before 6.5 may do with a huge page: the call says that it has protected, and has not. */
+static void protection_that_is_left_out(void **state) {
+    (void)state;
+    needs_tracker(TRACKER_SYNC);
+    setenv("GODWIT_FAULT", "protect-skips=3", 1);
+    storm(TRACKER_SYNC, -1, 16, SMALL_PAGE);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        BOTH_TESTS(few_pages),     BOTH_TESTS(many_pages),
-        BOTH_TESTS(huge_pages),    BOTH_TESTS(transparent_huge_pages),
-        BOTH_TESTS(private_pages), BOTH_TESTS(few_private_pages),
+        BOTH_TESTS(few_pages),
+        BOTH_TESTS(many_pages),
+        BOTH_TESTS(huge_pages),
+        BOTH_TESTS(transparent_huge_pages),
+        cmocka_unit_test(protection_that_is_left_out),
+        BOTH_TESTS(private_pages),
+        BOTH_TESTS(few_private_pages),
     };
     return cmocka_run_group_tests(tests, NULL, platform_end);
 }
