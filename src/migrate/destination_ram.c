@@ -42,7 +42,7 @@ static int open_blocks(struct destination_ram *r, const struct vmm *vmm, struct 
         return -1;
     }
     for (size_t i = 0; i < vmm->ram_count; i++) {
-        if (ram_open_destination(&r->ram, i, memory_open(&vmm->ram[i], true, err), err) < 0 ||
+        if (ram_open_destination(&r->ram, i, memory_open(&vmm->ram[i], vmm->pid, true, err), err) < 0 ||
             ram_make_empty(&r->ram.blocks[i], err) < 0) {
             return -1;
         }

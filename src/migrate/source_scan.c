@@ -19,9 +19,8 @@ static int look(struct source *s, struct error *err) {
     return view_scan(&s->sender.view, mark_written, s, err);
 }
 
-/* Between passes also what only comparing finds. */
-static int look_at_all(struct source *s, struct error *err) {
-    if (look(s, err) < 0 || view_compare(&s->sender.view, &s->sender.key, false, mark_written, s, err) < 0) {
+static int look_between(struct source *s, struct error *err) {
+    if (look(s, err) < 0) {
         return -1;
     }
     forecast_note_least(&s->holder.forecast.scan, s->sender.view.scan_time);
@@ -53,7 +52,7 @@ int source_skip_holes(struct source *s, struct error *err) {
 
 int source_scan(struct source *s, struct error *err) {
     rejections_mark(&s->sender.rejections, s->sender.send);
-    if (look_at_all(s, err) < 0) {
+    if (look_between(s, err) < 0) {
         return -1;
     }
     source_rate(s);

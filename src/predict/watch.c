@@ -126,7 +126,7 @@ static void mark_written(void *opaque, uint16_t block, uint64_t first, uint64_t 
 }
 
 static int look(struct watching *s, view_found_fn *found, void *opaque, struct error *err) {
-    return view_scan(&s->view, found, opaque, err) < 0 ? -1 : view_compare(&s->view, &s->key, true, found, opaque, err);
+    return view_scan(&s->view, found, opaque, err);
 }
 
 /* NOLINTNEXTLINE(readability-non-const-parameter): mark_written() writes what it points to */

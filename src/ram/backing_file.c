@@ -2,6 +2,7 @@
 /* What files have in common, whatever their pages are. */
 #include "ram/backing_internal.h"
 
+#include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "ram/zero.h"
@@ -23,26 +24,48 @@ int on_file_read(const struct backing *b, uint64_t at, uint64_t size, uint8_t *t
                : error_set(err, ERROR_SYSTEM, "the RAM file of %s has become shorter than the guest's memory", b->id);
 }
 
-int on_file_next_extent(const struct backing *b, uint64_t from, uint64_t *start, uint64_t *end, struct error *err) {
-    int fd = backing_fd(b);
-    if (from >= b->size) {
+struct extents {
+    int fd;
+    const char *id;
+    uint64_t size;
+};
+
+/* The next one at or after `from`: 1 with [*start, *end), 0 when there is none, -1 on error. */
+static int next_extent(const struct extents *e, uint64_t from, uint64_t *start, uint64_t *end, struct error *err) {
+    if (from >= e->size) {
         return 0;
     }
     off_t data, hole;
     do {
-        data = lseek(fd, (off_t)from, SEEK_DATA);
+        data = lseek(e->fd, (off_t)from, SEEK_DATA);
         if (data < 0) {
-            return errno == ENXIO ? 0 : error_errno(err, ERROR_SYSTEM, "SEEK_DATA on the RAM file of %s", b->id);
+            return errno == ENXIO ? 0 : error_errno(err, ERROR_SYSTEM, "SEEK_DATA on the RAM file of %s", e->id);
         }
-        hole = lseek(fd, data, SEEK_HOLE);
+        hole = lseek(e->fd, data, SEEK_HOLE);
         if (hole < 0) {
-            return error_errno(err, ERROR_SYSTEM, "SEEK_HOLE on the RAM file of %s", b->id);
+            return error_errno(err, ERROR_SYSTEM, "SEEK_HOLE on the RAM file of %s", e->id);
         }
         /* The guest may give these pages back between the two questions. That is no end of the file: ask again. */
-    } while (hole <= data && (uint64_t)data < b->size);
+    } while (hole <= data && (uint64_t)data < e->size);
     *start = (uint64_t)data;
-    *end = (uint64_t)hole < b->size ? (uint64_t)hole : b->size;
+    *end = (uint64_t)hole < e->size ? (uint64_t)hole : e->size;
     return *start < *end;
+}
+
+int on_file_mark(int fd, const char *id, uint64_t size, uint64_t *populated, struct error *err) {
+    const struct extents e = { fd, id, size };
+    uint64_t start = 0, end = 0;
+    int rc;
+    while ((rc = next_extent(&e, end, &start, &end, err)) > 0) {
+        bits_set_range(populated, start / RAM_PAGE_SIZE, (end + RAM_PAGE_SIZE - 1) / RAM_PAGE_SIZE);
+    }
+    return rc;
+}
+
+/* What is gone the file tells (watch). */
+int on_file_look(struct backing *b, uint64_t *populated, uint64_t *gone, struct error *err) {
+    (void)gone;
+    return on_file_mark(backing_fd(b), b->id, b->size, populated, err);
 }
 
 int on_file_watch(const struct backing *b, int inotify, struct error *err) {
@@ -82,9 +105,10 @@ int on_file_walk(struct backing *b, on_file_piece_fn *piece, struct error *err) 
     if (buffer == NULL) {
         return error_errno(err, ERROR_SYSTEM, "no memory to look for stale pages");
     }
+    const struct extents e = { backing_fd(b), b->id, b->size };
     uint64_t unit = b->page_size > LOOK_SIZE ? b->page_size : LOOK_SIZE, at = 0, start = 0, end = 0;
     int rc;
-    while ((rc = b->ops->next_extent(b, at, &start, &end, err)) > 0) {
+    while ((rc = next_extent(&e, at, &start, &end, err)) > 0) {
         for (start -= start % b->page_size; start < end; start += unit) {
             uint64_t n = end - start < unit ? end - start : unit;
             int data = holds_data(b, start, start + n, buffer, err);

@@ -96,7 +96,7 @@ static void huge_close(struct backing *b) {
 static const struct backing_ops huge_ops = {
     .name = "hugetlb file",
     .read = on_file_read,
-    .next_extent = on_file_next_extent,
+    .look = on_file_look,
     .watch = on_file_watch,
     .allocated = on_file_allocated,
     .make_empty = huge_make_empty,

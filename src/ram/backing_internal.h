@@ -20,9 +20,12 @@ struct backing *backing_open_huge(const struct backing_file *file, struct error 
 
 /* Ops of both. */
 int on_file_read(const struct backing *b, uint64_t at, uint64_t size, uint8_t *to, struct error *err);
-int on_file_next_extent(const struct backing *b, uint64_t from, uint64_t *start, uint64_t *end, struct error *err);
+int on_file_look(struct backing *b, uint64_t *populated, uint64_t *gone, struct error *err);
 int on_file_watch(const struct backing *b, int inotify, struct error *err);
 uint64_t on_file_allocated(const struct backing *b);
+
+/* Sets the bits of what may hold anything in the first `size` bytes of a file. `id`: of the block, for texts. */
+int on_file_mark(int fd, const char *id, uint64_t size, uint64_t *populated, struct error *err);
 
 /* Called for a piece of the file that may hold anything: whether it holds more than zeros. */
 typedef int on_file_piece_fn(struct backing *b, uint64_t at, uint64_t size, bool data, struct error *err);

@@ -149,7 +149,7 @@ static void small_close(struct backing *b) {
 static const struct backing_ops small_ops = {
     .name = "file",
     .read = on_file_read,
-    .next_extent = on_file_next_extent,
+    .look = on_file_look,
     .watch = on_file_watch,
     .allocated = on_file_allocated,
     .make_empty = small_make_empty,

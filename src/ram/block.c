@@ -2,6 +2,7 @@
 #include "ram/block.h"
 
 #include "base/bits.h"
+#include "base/cleanup.h"
 #include "ram/digest.h"
 
 #include <stdlib.h>
@@ -23,11 +24,9 @@ static int open_common(struct ram *ram, size_t i, struct backing *backing) {
     if (backing == NULL) {
         return -1;
     }
-    *b = (struct ram_block){ .id = backing->id,
-                             .pages = backing->size / RAM_PAGE_SIZE,
-                             .backing = backing,
-                             .own = backing->own,
-                             .compared = backing->own };
+    *b = (struct ram_block){
+        .id = backing->id, .pages = backing->size / RAM_PAGE_SIZE, .backing = backing, .own = backing->own
+    };
     ram->block_pages[i] = b->pages;
     return 0;
 }
@@ -151,21 +150,23 @@ uint64_t ram_allocated(const struct ram *ram) {
     return bytes;
 }
 
-int ram_next_extent(const struct ram_block *b, uint64_t from, uint64_t *start, uint64_t *end, struct error *err) {
-    return b->backing->ops->next_extent(b->backing, from, start, end, err);
+int ram_look(struct ram_block *b, uint64_t *populated, uint64_t *gone, struct error *err) {
+    return b->backing->ops->look(b->backing, populated, gone, err);
 }
 
 int ram_skip_holes(struct ram_block *b, struct error *err) {
-    uint64_t at = 0, start = 0, end = 0;
-    int rc;
-    while ((rc = ram_next_extent(b, at * RAM_PAGE_SIZE, &start, &end, err)) > 0) {
-        bits_clear_range(b->dirty, at, start / RAM_PAGE_SIZE);
-        at = (end + RAM_PAGE_SIZE - 1) / RAM_PAGE_SIZE;
+    size_t words = bits_words(b->pages);
+    CLEANUP_FREE uint64_t *maps = calloc(2 * words, sizeof(*maps));
+    if (maps == NULL) {
+        return error_errno(err, ERROR_SYSTEM, "no memory for the holes of %s", b->id);
     }
-    if (rc == 0 && at < b->pages) {
-        bits_clear_range(b->dirty, at, b->pages);
+    if (ram_look(b, maps, maps + words, err) < 0) {
+        return -1;
     }
-    return rc;
+    for (size_t i = 0; i < words; i++) {
+        b->dirty[i] &= maps[i];
+    }
+    return 0;
 }
 
 int ram_make_empty(struct ram_block *b, struct error *err) {

@@ -24,7 +24,6 @@ struct ram_block {
     uint64_t pages;          /* of RAM_PAGE_SIZE */
     struct backing *backing; /* what the functions below ask; owned */
     bool own;                /* backing->own: the VMM's, which may write there at the destination too */
-    bool compared;           /* no tracker watches it: what was written is found by content (ram/compare.h) */
 
     /* Source. Owned by the main thread between passes, by the sending threads (each its own chunks) during one. */
     uint64_t *dirty;             /* bit per page: to be sent in the next pass */
@@ -69,8 +68,8 @@ bool ram_is_digested(const struct ram *ram);
 /* Bytes of the host's memory that all blocks have now. */
 uint64_t ram_allocated(const struct ram *ram);
 
-/* The next stretch that may hold anything, at or after byte `from`: as backing_ops has it. */
-int ram_next_extent(const struct ram_block *b, uint64_t from, uint64_t *start, uint64_t *end, struct error *err);
+/* Source, between passes: as backing_ops.look has it, in maps of the block's pages. */
+int ram_look(struct ram_block *b, uint64_t *populated, uint64_t *gone, struct error *err);
 
 /* Source, before the first pass: forgets dirty bits where there is nothing. The destination is empty, so a hole needs
  * no word. Where holes cannot be told (hugetlbfs) nothing is forgotten and zeros are found by reading. */

@@ -77,11 +77,11 @@ int ram_digests_open(struct ram *ram, uint64_t bytes, struct error *err) {
     uint64_t left = bytes / sizeof(struct page_digest);
     for (size_t i = 0; i < ram->count; i++) {
         struct ram_block *b = &ram->blocks[i];
-        uint64_t pages = b->own || b->pages < left ? b->pages : left;
+        uint64_t pages = b->pages < left ? b->pages : left;
         if (pages > 0 && open_table(b, pages, err) < 0) {
             return -1;
         }
-        left -= b->own ? 0 : pages;
+        left -= pages;
     }
     return 0;
 }

@@ -49,8 +49,7 @@ static inline bool digest_known(struct page_digest d) {
 }
 
 /* Source, before the first pass: gives the blocks their tables of last sent digests, `bytes` in all, in the order of
- * the blocks. Pages beyond that are always sent when they were written. A block of the VMM's own has all of its digests
- * whatever `bytes` is. Memory is used only for pages that are sent. */
+ * the blocks. Pages beyond that are always sent when they were written. Memory is used only for pages that are sent. */
 int ram_digests_open(struct ram *ram, uint64_t bytes, struct error *err);
 
 /* What was last sent of a page; not known outside the table. */

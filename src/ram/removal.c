@@ -2,8 +2,10 @@
 #include "ram/removal.h"
 
 #include "base/bits.h"
+#include "base/cleanup.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/inotify.h>
 #include <unistd.h>
 
@@ -35,26 +37,28 @@ void removal_mark_hole(struct ram_block *b, uint64_t first, uint64_t end) {
     }
 }
 
+/* Word by word: a block of fragmented memory costs no more than any other. */
 static int mark_block(struct ram_block *b, struct error *err) {
-    uint64_t at = 0, start = 0, end = 0;
-    int rc;
-    while ((rc = ram_next_extent(b, at * RAM_PAGE_SIZE, &start, &end, err)) > 0) {
-        removal_mark_hole(b, at, start / RAM_PAGE_SIZE);
-        at = (end + RAM_PAGE_SIZE - 1) / RAM_PAGE_SIZE;
+    size_t words = bits_words(b->pages);
+    CLEANUP_FREE uint64_t *maps = calloc(2 * words, sizeof(*maps));
+    if (maps == NULL) {
+        return error_errno(err, ERROR_SYSTEM, "no memory for the holes of %s", b->id);
     }
-    if (rc == 0) {
-        removal_mark_hole(b, at, b->pages);
+    const uint64_t *populated = maps, *gone = maps + words;
+    if (ram_look(b, maps, maps + words, err) < 0) {
+        return -1;
     }
-    return rc;
+    for (size_t i = 0; i < words; i++) {
+        b->dirty[i] |= (b->sent[i] & ~populated[i]) | gone[i];
+    }
+    return 0;
 }
 
 int removal_mark(struct removal *r, struct ram *ram, struct error *err) {
     r->told = r->fd >= 0 && was_told(r);
-    if (!r->told) {
-        return 0;
-    }
     for (size_t i = 0; i < ram->count; i++) {
-        if (mark_block(&ram->blocks[i], err) < 0) {
+        bool looks = r->told || ram->blocks[i].backing->silent;
+        if (looks && mark_block(&ram->blocks[i], err) < 0) {
             return -1;
         }
     }

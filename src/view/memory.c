@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "view/memory.h"
 
-struct backing *memory_open(const struct vmm_ram *ram, bool write, struct error *err) {
+struct backing *memory_open(const struct vmm_ram *ram, pid_t pid, bool write, struct error *err) {
     if (ram->kind == VMM_RAM_MEMORY) {
-        struct backing_memory memory = {
-            .id = ram->id, .size = ram->size, .address = ram->ranges[0].start, .fd = ram->fd
-        };
+        struct backing_memory memory = { .id = ram->id,
+                                         .size = ram->size,
+                                         .page_size = ram->page_size,
+                                         .address = ram->ranges[0].start,
+                                         .pid = pid,
+                                         .fd = ram->fd,
+                                         .origin = ram->origin,
+                                         .own = !ram->guest };
         return backing_open_memory(&memory, err);
     }
     struct backing_file file = {

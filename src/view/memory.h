@@ -7,8 +7,8 @@
 #include "ram/backing.h"
 #include "vmm/vmm.h"
 
-/* Of an inspected VMM, which keeps the block and its descriptor until backing_close(), the caller's to call. `write`:
- * at the destination. NULL on error. */
-struct backing *memory_open(const struct vmm_ram *ram, bool write, struct error *err);
+/* Of an inspected VMM, process `pid`, which keeps the block and its descriptor until backing_close(), the caller's to
+ * call. `write`: at the destination. NULL on error. */
+struct backing *memory_open(const struct vmm_ram *ram, pid_t pid, bool write, struct error *err);
 
 #endif

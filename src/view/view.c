@@ -3,12 +3,9 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/log.h"
 #include "host/pagemap.h"
 #include "view/memory.h"
 
-#include <fcntl.h>
-#include <stdio.h>
 #include <unistd.h>
 
 int view_open(struct view *v, const struct vmm *vmm, struct ram *ram, struct error *err) {
@@ -19,7 +16,7 @@ int view_open(struct view *v, const struct vmm *vmm, struct ram *ram, struct err
         return -1;
     }
     for (size_t i = 0; i < vmm->ram_count; i++) {
-        if (ram_open_source(ram, i, memory_open(&vmm->ram[i], false, err), err) < 0) {
+        if (ram_open_source(ram, i, memory_open(&vmm->ram[i], vmm->pid, false, err), err) < 0) {
             return -1;
         }
     }
@@ -34,22 +31,6 @@ static enum tracker_memory memory_of(const struct vmm_ram *ram) {
     return ram->kind == VMM_RAM_MEMORY ? TRACKER_PRIVATE : TRACKER_SHARED;
 }
 
-/* The async tracker sees all that is written to memory of the process's own. The sync one does not: it protects nothing
- * where no page is yet, and the kernel takes its protection off pages that it merges (KSM). Then, and where it cannot
- * be tracked at all, what was written is found by content. */
-static void track_own(struct view *v, size_t i) {
-    struct error err = { 0 };
-    const struct vmm_ram *r = &v->vmm->ram[i];
-    if (tracker_kind(v->tracker) != TRACKER_ASYNC) {
-        return;
-    }
-    if (tracker_add(v->tracker, r->ranges[0].start, r->ranges[0].end, r->page_size, memory_of(r), &err) == 0) {
-        v->ram->blocks[i].compared = false;
-    } else {
-        log_info("RAM %s is compared: %s", r->id, err.desc);
-    }
-}
-
 int view_track(struct view *v, enum tracker_kind kind, const struct remote_witness *witness, struct error *err) {
     v->tracker = tracker_open(v->vmm->pid, kind, witness, err);
     if (v->tracker == NULL) {
@@ -57,10 +38,6 @@ int view_track(struct view *v, enum tracker_kind kind, const struct remote_witne
     }
     for (size_t i = 0; i < v->vmm->ram_count; i++) {
         const struct vmm_ram *r = &v->vmm->ram[i];
-        if (!r->guest) {
-            track_own(v, i);
-            continue;
-        }
         for (size_t k = 0; k < r->range_count; k++) {
             if (tracker_add(v->tracker, r->ranges[k].start, r->ranges[k].end, r->page_size, memory_of(r), err) < 0) {
                 return error_prefix(err, "RAM %s: ", r->id);
@@ -102,7 +79,7 @@ int view_scan(struct view *v, view_found_fn *found, void *opaque, struct error *
     }
     for (uint16_t i = 0; i < v->ram->count; i++) {
         const struct vmm_ram *r = &v->vmm->ram[i];
-        for (size_t k = 0; !v->ram->blocks[i].compared && k < r->range_count; k++) {
+        for (size_t k = 0; k < r->range_count; k++) {
             struct scanned s = { found, opaque, i, v->ram->blocks[i].pages, &r->ranges[k] };
             if (tracker_scan(v->tracker, s.range->start, s.range->end, report, &s, err) < 0) {
                 return -1;
@@ -112,15 +89,6 @@ int view_scan(struct view *v, view_found_fn *found, void *opaque, struct error *
     v->scanned_at = begin;
     v->scan_time = clock_now() - begin;
     return 0;
-}
-
-/* All of that is read, whoever wrote, so there is nothing to protect and nothing to miss (ram/compare.h). */
-int view_compare(struct view *v, const struct digest_key *key, bool seen, view_found_fn *found, void *opaque,
-                 struct error *err) {
-    int64_t begin = clock_now();
-    int rc = ram_compare(v->ram, key, seen, found, opaque, err);
-    v->scan_time += clock_now() - begin;
-    return rc;
 }
 
 /* ---- memory that is not there ---- */
@@ -141,8 +109,8 @@ static int mark_absent(struct ram_block *b, const struct vmm_ram_range *r, uint6
     uint64_t small = page_size / RAM_PAGE_SIZE;
     for (uint64_t at = r->start; at < r->end; at += page_size) {
         uint64_t entry, first = (at - r->start + r->offset) / RAM_PAGE_SIZE;
-        if (pread(pagemap, &entry, sizeof(entry), (off_t)(at / RAM_PAGE_SIZE * sizeof(entry))) != sizeof(entry)) {
-            return error_errno(err, ERROR_SYSTEM, "cannot read the page map of the VMM");
+        if (pagemap_read(pagemap, at, 1, &entry, err) < 0) {
+            return -1;
         }
         if ((entry & PAGEMAP_PRESENT) == 0 && first < b->pages) {
             removal_mark_hole(b, first, first + small < b->pages ? first + small : b->pages);
@@ -155,16 +123,14 @@ int view_mark_removed(struct view *v, struct error *err) {
     if (removal_mark(&v->removal, v->ram, err) < 0) {
         return -1;
     }
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)v->vmm->pid);
     for (uint16_t i = 0; i < v->ram->count; i++) {
         const struct vmm_ram *r = &v->vmm->ram[i];
-        if (!r->hugetlb || !v->removal.told) {
+        if (r->kind != VMM_RAM_FILE || !r->hugetlb || !v->removal.told) {
             continue;
         }
-        CLEANUP_CLOSE int pagemap = open(path, O_RDONLY | O_CLOEXEC);
+        CLEANUP_CLOSE int pagemap = pagemap_open(v->vmm->pid, err);
         if (pagemap < 0) {
-            return error_errno(err, ERROR_SYSTEM, "cannot open %s", path);
+            return -1;
         }
         for (size_t k = 0; k < r->range_count; k++) {
             if (mark_absent(&v->ram->blocks[i], &r->ranges[k], r->page_size, pagemap, err) < 0) {

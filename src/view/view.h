@@ -17,7 +17,6 @@
 
 #include "base/error.h"
 #include "ram/block.h"
-#include "ram/compare.h"
 #include "ram/removal.h"
 #include "track/tracker.h"
 #include "vmm/vmm.h"
@@ -30,7 +29,7 @@ struct view {
     struct tracker *tracker; /* NULL: nothing is tracked */
     struct removal removal;
     int64_t scanned_at; /* clock_now() when the last scan began; 0: none yet */
-    int64_t scan_time;  /* ns that it took, with the comparing behind it */
+    int64_t scan_time;  /* ns that it took */
 };
 
 /* Not open: view_close() may be called. */
@@ -46,7 +45,7 @@ int view_open(struct view *v, const struct vmm *vmm, struct ram *ram, struct err
 /* From now on view_mark_removed() knows what was given back. */
 int view_watch_removals(struct view *v, struct error *err);
 
-/* Attaches to the VMM's process and tracks its RAM: all of it that the tracker can, for the rest view_compare().
+/* Attaches to the VMM's process and tracks its RAM, that of the VMM's own too.
  * `witness`: tracker_open(). On error view_stop_tracking() or view_close() undo what was done. */
 int view_track(struct view *v, enum tracker_kind kind, const struct remote_witness *witness, struct error *err);
 /* Detaches: the VMM's process pays for nothing any more. May be called twice; memory stays readable. */
@@ -61,15 +60,12 @@ typedef void view_found_fn(void *opaque, uint16_t block, uint64_t first, uint64_
  * not known any more. `found` NULL: nobody asks, it only begins anew. */
 int view_scan(struct view *v, view_found_fn *found, void *opaque, struct error *err);
 
-/* Behind a scan, for memory of the VMM's own that the tracker does not watch: reports the pages that are not what was
- * last sent of them (ram/compare.h). Between passes only. `seen`: nobody sends, so what is found counts as sent. */
-int view_compare(struct view *v, const struct digest_key *key, bool seen, view_found_fn *found, void *opaque,
-                 struct error *err);
-
 /* Clears the dirty bits of memory that was never written: holes. */
 int view_skip_holes(struct view *v, struct error *err);
 
-/* Sets the dirty bits of what was sent with content and has been given back since. Nearly free when nothing was. */
+/* Sets the dirty bits of what was sent with content and has been given back since. Nearly free when nothing was, where
+ * memory is files; where it is private to the VMM a look at its page tables, each time. Behind each scan, before what
+ * it has found is read: reading goes by what this has seen (ram/backing.h). */
 int view_mark_removed(struct view *v, struct error *err);
 
 /* VIEW_CLOSED and closing twice are allowed. */

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from gwtest.poke import poke
 from gwtest.qemu import MIB
 from scene import BOTH_WAYS, PATIENCE, TRACKERS, words_of
 
@@ -50,9 +51,7 @@ class Video:
     def write(self, page, data):
         """Past QEMU, which is told of nothing."""
         host = int(re.search(r"is (0x[0-9a-f]+)", hmp(self._guest, f"gpa2hva {self._at:#x}")).group(1), 16)
-        with open(f"/proc/{self._guest.pid}/mem", "r+b", buffering=0) as memory:
-            memory.seek(host + page * PAGE)
-            assert memory.write(data) == len(data)
+        poke(self._guest.pid, host + page * PAGE, data)
 
     def read(self):
         """As the guest sees it."""

@@ -2,6 +2,7 @@
 """Rules of the RAM path: what is sent, in which order it is placed, and that it is what was sent."""
 from table import table
 
+MEMORY = "meson:platform-backing_process"
 RECEIVE = "tests/peer/test_lies_to_receive.py::"
 
 MUTANTS = table(
@@ -71,15 +72,31 @@ MUTANTS = table(
      " || length > size - at - skip", "", "meson:delta"),
     ("delta-input", "a change does not take more than there is", "../codec/delta.c",
      "||\n            length > (size_t)(end - from)", "", "meson:delta"),
-    ("compared-with-sent", "what no tracker watches is compared with what was sent, not with what was seen", "compare.c",
-     "            if (seen) {\n", "            if (1) {\n", "meson:compare"),
-    ("compared-zeros", "a page that was sent and is zero now differs", "compare.c", "return bits_test(b->sent, page) || ",
-     "return ", "meson:compare"),
     ("own-pages-whole", "pages where the destination's VMM writes too go whole", "gather.c", " && !block->own", "",
      "meson:gather"),
-    ("own-emptied", "memory of the VMM's own is made zero before a guest arrives", "backing_process.c",
-     "    return memory_zero(b, 0, b->size, err);", "    (void)b;\n    (void)err;\n    return 0;",
-     "meson:platform-backing_process"),
-    ("own-untouched", "what nobody has touched in the VMM's memory is not touched for a zero", "backing_process.c",
-     "!is_zero(piece + page, RAM_PAGE_SIZE) && ", "", "meson:platform-backing_process"),
+    ("own-emptied", "private memory is made zero before a guest arrives", "backing_process.c",
+     "return clear_marked(b, 0, b->size, map, err);", "return 0;", MEMORY),
+    ("own-template", "what its file holds too", "backing_process.c",
+     " || (m->origin >= 0 && find_data(m, map, err) < 0)", "", MEMORY),
+    ("own-zeros", "what is zero already in private memory is not written", "backing_process.c",
+     "if (is_zero(piece + page, RAM_PAGE_SIZE)) {", "if (0) {", MEMORY),
+    ("holes-untouched", "a hole of private memory is not touched to be read", "backing_process.c",
+     "int rc = own ? read_process", "int rc = own || m->origin < 0 ? read_process", MEMORY),
+    ("origin-read", "what nobody has written in a private copy of a file is the file's", "backing_process.c",
+     "m->origin >= 0 ? io_read_at(", "m->origin >= 0 && 0 ? io_read_at(", MEMORY),
+    ("given-back", "a copy that was given back is the file's again, and is read anew", "backing_process.c",
+     "| (m->there != NULL ? m->there[i] & ~now[i] : 0);", ";", MEMORY),
+    ("ended-is-not-zeros", "memory of a process that has ended is not empty", "backing_process.c",
+     "return has_ended(m) ? cannot(&m->base, 0, \"read\", err) : 0;", "return 0;", MEMORY),
+    ("id-of-another", "what was read of an id is believed when the process had not ended behind it", "backing_process.c",
+     "    if (has_ended(m)) {\n", "    if (0) {\n", MEMORY),
+    ("marker-is-no-page", "a marker is no page in swap", "population.c",
+     "PAGEMAP_SWAP_TYPE(entry) != PAGEMAP_MARKER", "true", MEMORY),
+    ("file-page-is-no-copy", "a page of the file is no copy", "population.c",
+     "(entry & PAGEMAP_FILE) != 0", "0", MEMORY),
+    ("zero-page-is-a-hole", "the page of zeros is a hole", "population.c",
+     "kind == POPULATION_ANONYMOUS ? PAGE_IS_PFNZERO : PAGE_IS_FILE;\n    /* runs", "kind == POPULATION_ANONYMOUS ? 0 : PAGE_IS_FILE;\n    /* runs", MEMORY),
+    ("silent", "what nobody tells is looked for", "removal.c", " || ram->blocks[i].backing->silent", "", "meson:platform-view"),
+    ("gone-is-dirty", "what was given back is dirty, whatever was sent of it", "removal.c", " | gone[i]", "",
+     "meson:platform-view"),
 )

@@ -53,13 +53,4 @@ MUTANTS = table(
     ("own-twice", "RAM of the VMM's own that goes in the passes does not go with the device state too", "source_filter.c",
      "return carries_any(s->vmm) ?", "return 0 ?",
      "tests/e2e/test_own_ram.py::test_qemu_sends_none_of_it"),
-    ("own-looked-at", "before a pass memory that no tracker watches is compared", "source_scan.c",
-     " || view_compare(&s->sender.view, &s->sender.key, false, mark_written, s, err) < 0", "",
-     "tests/e2e/test_own_ram.py::test_equal[tracker-sync]"),
-    ("own-late", "memory that no tracker watches is looked at for late writes too", "source_verify.c",
-     ": view_compare(&s->sender.view, &s->sender.key, false, found, &late, err);", ": 0;",
-     "tests/e2e/test_own_ram.py::test_written_when_it_stands_still[sync]"),
-    ("own-predicted", "a prediction counts what is written to memory that no tracker watches", "../predict/watch.c",
-     ": view_compare(&s->view, &s->key, true, found, opaque, err);", ": 0;",
-     "tests/e2e/test_predict.py::test_video_memory_that_is_written[sync]"),
 )

@@ -198,6 +198,8 @@ static int64_t obey(const struct target *t, int source, const struct order *orde
         return madvise(page, order->value * t->page_size, MADV_REMOVE);
     case TARGET_DONTNEED:
         return madvise(page, order->value * t->page_size, MADV_DONTNEED);
+    case TARGET_UNMAP:
+        return munmap(page, t->page_size);
     case TARGET_ADVISE:
         return madvise(page, t->page_size, (int)order->value);
     case TARGET_ADVISE_ALL:

@@ -68,6 +68,7 @@ enum target_op {
     TARGET_READ,         /* answers what is in the page */
     TARGET_REMOVE,       /* madvise(MADV_REMOVE) on `value` pages */
     TARGET_DONTNEED,     /* madvise(MADV_DONTNEED) on `value` pages */
+    TARGET_UNMAP,        /* munmap() of one page */
     TARGET_ADVISE,       /* madvise(value) on one page */
     TARGET_ADVISE_ALL,   /* on all of its memory */
     TARGET_FILL,         /* writes into all of it, a page at a time, from `page` on, `value` pages */

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define PAGES 16u
@@ -231,67 +232,116 @@ static void errors_name_the_block(void **state) {
     scene_end(&s);
 }
 
-/* Memory of the process's own: the async tracker watches it, the sync one does not, and then it is compared. Both find
- * what was written, once each. */
-static void own_memory(enum tracker_kind kind) {
+/* A block of memory that is private to the process: pages 8 to 15 of what it has. */
+static void private_begin(struct scene *s, enum tracker_kind kind, int file) {
+    struct error err = { 0 };
+    char path[48];
+    target_start_private(&s->target, file, PAGES, SMALL_PAGE);
+    snprintf(path, sizeof(path), "/proc/%d/mem", (int)s->target.pid);
+    uint64_t at = target_start_address(&s->target);
+    s->ranges[0] = (struct vmm_ram_range){ at, at + PAGES * SMALL_PAGE, 0 };
+    s->blocks[0] = (struct vmm_ram){ .id = "private",
+                                     .kind = VMM_RAM_MEMORY,
+                                     .size = PAGES * SMALL_PAGE,
+                                     .page_size = SMALL_PAGE,
+                                     .fd = open(path, O_RDONLY | O_CLOEXEC),
+                                     .origin = file,
+                                     .ranges = &s->ranges[0],
+                                     .range_count = 1 };
+    assert_true(s->blocks[0].fd >= 0);
+    s->vmm = (struct vmm){ .pid = s->target.pid, .ram = s->blocks, .ram_count = 1 };
+    assert_ok(view_open(&s->view, &s->vmm, &s->ram, &err) == 0, &err);
+    assert_ok(view_watch_removals(&s->view, &err) == 0, &err);
+    assert_ok(view_track(&s->view, kind, NULL, &err) == 0, &err);
+    assert_true(s->ram.blocks[0].own);
+}
+
+static void private_end(struct scene *s) {
+    close(s->blocks[0].fd);
+    scene_end(s);
+}
+
+/* As before a pass. */
+static void private_scan(struct scene *s, const char *expected, const char *dirty) {
+    struct error err = { 0 };
+    static char text[256];
+    size_t n = 0;
+    uint64_t *map = s->ram.blocks[0].dirty;
+    bits_clear_range(map, 0, PAGES);
+    text[0] = '\0';
+    assert_scan(s, expected);
+    assert_ok(view_mark_removed(&s->view, &err) == 0, &err);
+    for (uint64_t i = bits_next_set(map, 0, PAGES); i < PAGES; i = bits_next_set(map, i + 1, PAGES)) {
+        n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%u", n > 0 ? " " : "", (unsigned)i);
+    }
+    assert_string_equal(text, dirty);
+}
+
+static uint64_t private_word(struct scene *s, uint64_t page) {
+    struct error err = { 0 };
+    uint8_t bytes[RAM_PAGE_SIZE];
+    uint64_t word;
+    assert_ok(ram_read(&s->ram.blocks[0], page, 1, bytes, &err) == 0, &err);
+    memcpy(&word, bytes, sizeof(word));
+    return word;
+}
+
+/* What was sent and is not there any more is found at every look, whoever tells; discarded before the scan, behind it,
+ * and touched again. */
+static void private_memory(enum tracker_kind kind) {
     struct scene s = { 0 };
     struct error err = { 0 };
-    struct digest_key key;
-    char path[48];
-    target_start(&s.target, PAGES, SMALL_PAGE);
-    describe(&s);
-    snprintf(path, sizeof(path), "/proc/%d/mem", (int)s.target.pid);
-    uint64_t at = target_start_address(&s.target) + 8 * SMALL_PAGE;
-    s.ranges[1] = (struct vmm_ram_range){ at, at + 8 * SMALL_PAGE, 0 };
-    s.blocks[1].kind = VMM_RAM_MEMORY;
-    s.blocks[1].guest = false;
-    s.blocks[1].range_count = 1;
-    s.blocks[1].fd = open(path, O_RDONLY | O_CLOEXEC);
-    assert_true(s.blocks[1].fd >= 0);
-    assert_ok(view_open(&s.view, &s.vmm, &s.ram, &err) == 0, &err);
-    assert_ok(digest_key_make(&key, &err) == 0 && ram_digests_open(&s.ram, 0, &err) == 0, &err);
-    assert_ok(view_track(&s.view, kind, NULL, &err) == 0, &err);
-    assert_true(s.ram.blocks[1].compared == (kind == TRACKER_SYNC));
-    assert_scan(&s, kind == TRACKER_SYNC ? "0:0-7" : "0:0-7 1:0-8");
-
-    target_ask(&s.target, TARGET_WRITE, 2, 1);
-    target_ask(&s.target, TARGET_WRITE, 10, 1);
-    target_ask(&s.target, TARGET_WRITE, 11, 1);
-    assert_scan(&s, kind == TRACKER_SYNC ? "0:2-3" : "0:2-3 1:2-4");
-    struct text t = { .length = 0 };
-    int64_t scan_time = s.view.scan_time;
-    assert_ok(view_compare(&s.view, &key, true, write_run, &t, &err) == 0, &err);
-    assert_string_equal(t.bytes, kind == TRACKER_SYNC ? "1:2-4" : "");
-    assert_true(s.view.scan_time >= scan_time);
-
-    /* what somebody else tracks already is compared too */
-    struct view other = VIEW_CLOSED;
-    struct ram ram;
-    struct vmm vmm = { .pid = s.target.pid, .ram = &s.blocks[1], .ram_count = 1 };
-    assert_ok(view_open(&other, &vmm, &ram, &err) == 0, &err);
-    assert_ok(ram_digests_open(&ram, 0, &err) == 0, &err);
-    assert_ok(view_track(&other, kind, NULL, &err) == 0, &err);
-    assert_true(ram.blocks[0].compared);
-    t = (struct text){ .length = 0 };
-    assert_ok(view_scan(&other, write_run, &t, &err) == 0, &err);
-    assert_ok(view_compare(&other, &key, false, write_run, &t, &err) == 0, &err);
-    assert_string_equal(t.bytes, "0:2-4");
-    view_close(&other);
-    ram_free(&ram);
-    close(s.blocks[1].fd);
-    scene_end(&s);
+    private_begin(&s, kind, -1);
+    target_ask(&s.target, TARGET_FILL, 2, 4);
+    private_scan(&s, "0:0-16", "");
+    bits_set_range(s.ram.blocks[0].dirty, 0, PAGES);
+    assert_ok(view_skip_holes(&s.view, &err) == 0, &err);
+    assert_int_equal(bits_count(s.ram.blocks[0].dirty, PAGES), 4);
+    bits_set_range(s.ram.blocks[0].sent, 2, 6);
+    private_scan(&s, "", "");
+    target_ask(&s.target, TARGET_DONTNEED, 3, 2);
+    private_scan(&s, "", "3 4");
+    assert_int_equal(private_word(&s, 3), 0);
+    bits_clear_range(s.ram.blocks[0].sent, 3, 5);
+    private_scan(&s, "", "");
+    /* given back and touched again, between two scans */
+    target_ask(&s.target, TARGET_DONTNEED, 5, 1);
+    target_ask(&s.target, TARGET_WRITE, 5, 77);
+    private_scan(&s, "0:5-6", "");
+    assert_int_equal(private_word(&s, 5), 77);
+    /* behind the look: read as it was, and found by the next scan */
+    target_ask(&s.target, TARGET_WRITE, 9, 78);
+    assert_int_equal(private_word(&s, 9), 0);
+    private_scan(&s, "0:9-10", "");
+    assert_int_equal(private_word(&s, 9), 78);
+    private_end(&s);
 }
-BOTH_KINDS(own_memory)
+BOTH_KINDS(private_memory)
+
+/* A copy of zeros was never sent with content; given back it is the file's page, which is not zero. */
+static void private_copies(enum tracker_kind kind) {
+    struct scene s = { 0 };
+    uint64_t word = 11;
+    int file = memfd_create("template", MFD_CLOEXEC);
+    assert_int_equal(ftruncate(file, (off_t)(PAGES * SMALL_PAGE)), 0);
+    assert_int_equal(pwrite(file, &word, sizeof(word), 3 * SMALL_PAGE), sizeof(word));
+    private_begin(&s, kind, file);
+    target_ask(&s.target, TARGET_WRITE, 3, 0);
+    private_scan(&s, "0:0-16", "");
+    assert_int_equal(private_word(&s, 3), 0);
+    target_ask(&s.target, TARGET_DONTNEED, 3, 1);
+    private_scan(&s, "", "3");
+    assert_int_equal(private_word(&s, 3), 11);
+    private_end(&s);
+}
+BOTH_KINDS(private_copies)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        BOTH_TESTS(pages_of_blocks),
-        BOTH_TESTS(own_memory),
-        BOTH_TESTS(huge_pages),
-        BOTH_TESTS(detaches),
-        cmocka_unit_test(removed),
-        BOTH_TESTS(removed_huge),
-        cmocka_unit_test(errors_name_the_block),
+        BOTH_TESTS(pages_of_blocks), BOTH_TESTS(private_memory),
+        BOTH_TESTS(private_copies),  BOTH_TESTS(huge_pages),
+        BOTH_TESTS(detaches),        cmocka_unit_test(removed),
+        BOTH_TESTS(removed_huge),    cmocka_unit_test(errors_name_the_block),
     };
     return cmocka_run_group_tests(tests, NULL, platform_end);
 }
