@@ -254,6 +254,25 @@ def test_what_the_destination_does_not_reach_is_put_to_the_device_state(scene):
 
 
 @pytest.mark.parametrize("device_state", ["save"], indirect=True)
+def test_what_is_left_to_the_device_state_is_in_another_place(scene):
+    seen = []
+
+    def rewrite(line):
+        if b"Block Name" in line:
+            seen.append(line)
+            if len(seen) > 2:  # in the pause
+                line, changed = re.subn(rb"(vga.vram    4 KiB  0x[0-9a-f]{12})0000", rb"\g<1>1000", line)
+                assert changed == 1
+        return line
+
+    there = scene.spare(extra=scene.other_rom)
+    error = scene.check_failed(scene.migrate(there, OFF, source_monitor=scene.watch(scene.source, rewrite=rewrite),
+                                             there_monitor=scene.watch(there, rewrite=without_proof)))
+    assert error["stage"] == "final" and "vga.vram in another place or size meanwhile" in error["desc"], error
+    scene.check_runs_on()
+
+
+@pytest.mark.parametrize("device_state", ["save"], indirect=True)
 def test_what_cannot_be_read_bars_saving(scene):
     watched = scene.watch(scene.source, rewrite=without_proof)
     error = scene.check_failed(scene.migrate(scene.spare(extra=scene.other_rom), source_monitor=watched))

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from gwtest import oracle
+from gwtest.drip import Drip
 from gwtest.peer_destination import Destination
 from monitor import Rule
 from scene import PATIENCE, UNBOUND, check_waits_on, processes_of, resolve, wait_until, words_of
@@ -313,6 +314,39 @@ def test_let_run_by_somebody_right_as_it_is_saved(make_scene):
     monitor = scene.watch(scene.source, Rule("remove-fd", does="cont"))
     error = scene.check_failed(scene.migrate(scene.spare(), source_monitor=monitor))
     assert error["stage"] == "device" and "somebody has let the guest run here meanwhile" in error["desc"], error
+    scene.check_runs_on()
+
+
+def test_a_disk_that_is_not_given_up(make_scene):
+    """A QEMU that says so only when it is asked (10.0 and newer)."""
+    def rewrite(line):
+        line = line.replace(b'"major": 7', b'"major": 10')
+        nodes = b'"return": [{"node-name": "one", "active": false}, {"node-name": "two", "active": true}]'
+        return line.replace(b'"return": []', nodes) if monitor.seen[SAVE] else line
+
+    scene = make_scene()
+    monitor = scene.watch(scene.source, rewrite=lambda line: rewrite(line))
+    error = scene.check_failed(scene.migrate(scene.spare(), source_monitor=monitor))
+    assert error["stage"] == "device" and "has not given up the disk node two" in error["desc"], error
+    scene.check_runs_on()
+
+
+def test_a_wire_that_takes_nothing(make_scene, stack):
+    """More than all sockets on the way hold, and nobody reads."""
+    scene = make_scene(options=("--device-bytes", "64M"))
+    there, drips = scene.spare(), []
+
+    def through(port):
+        drips.append(Drip(port))
+        stack.callback(drips[0].close)
+        return drips[0].port
+    migration = scene.migrate(there, {"stop-limit": 1000}, fault="hold@device=200", through=through)
+    migration.send.wait_event(event="stage", stage="device")
+    drips[0].cut()
+    error = scene.check_failed(migration)
+    assert error["class"] in ("timeout", "link"), error
+    scene.monitored = [scene.source.qmp_path]
+    migration.receive.kill()
     scene.check_runs_on()
 
 

@@ -32,10 +32,11 @@ import accel  # noqa: E402
 import destination  # noqa: E402
 import ground  # noqa: E402
 import memory  # noqa: E402
+import save  # noqa: E402
 import source  # noqa: E402
 import talk  # noqa: E402
 import tracking  # noqa: E402
 import vmm  # noqa: E402
 
 MUTANTS = [*talk.MUTANTS, *memory.MUTANTS, *destination.MUTANTS, *source.MUTANTS, *vmm.MUTANTS,
-           *accel.MUTANTS, *ground.MUTANTS, *tracking.MUTANTS]
+           *accel.MUTANTS, *ground.MUTANTS, *tracking.MUTANTS, *save.MUTANTS]

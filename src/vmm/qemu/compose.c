@@ -100,7 +100,7 @@ static int put_block(struct pen *p, const struct vmm_ram *r, uint8_t *piece, str
     for (uint64_t at = 0; at < r->size;) {
         size_t size = r->size - at < BUFFER_SIZE ? (size_t)(r->size - at) : BUFFER_SIZE;
         if (io_read_at(r->fd, piece, size, r->ranges[0].start + at) != (ssize_t)size) {
-            return error_errno(err, ERROR_VMM, "cannot read QEMU's own RAM %s", r->id);
+            return error_set(err, ERROR_VMM, "cannot read QEMU's own RAM %s", r->id);
         }
         for (size_t i = 0; i < size; i += PAGE) {
             if (put_page(p, r->id, at + i, piece + i, err) < 0) {

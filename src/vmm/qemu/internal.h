@@ -39,9 +39,8 @@ struct did_migration { /* one may be under way, the guest stopped by it */
     uint8_t guest_ran; /* before: valid also when the entry is not set */
 };
 
-struct did_save {         /* the guest may be stopped by us without a migration */
-    uint8_t guest_ran;    /* before */
-    uint8_t may_be_saved; /* its images may be given up: before `cont` it must not be saved again */
+struct did_save {      /* the guest may be stopped by us without a migration */
+    uint8_t guest_ran; /* before */
 };
 
 struct did_fdset { /* descriptors with this mark ("opaque") may be left with QEMU */

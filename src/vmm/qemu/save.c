@@ -11,7 +11,8 @@
  * right behind it:
  *   - nothing blocks a migration, or QEMU may end in it;
  *   - the guest stands still. One that runs it stops, saves and lets run on, its disks not given up;
- *   - it is not made twice without a `cont` in between, or QEMU 7.2 ends. The ledger says when it may have been made;
+ *   - it is not made twice without a `cont` in between, or QEMU 7.2 ends. It is made of a guest that ran until we
+ * stopped it, and who let that guest run took its disks back. So there is no attempt at a guest that is paused;
  *   - all disks are given up. From 10.0 on it says nothing when one is not, and metadata in QEMU's memory would be
  *     missing at the destination. (Before 10.0 it fails then.)
  */
@@ -86,11 +87,6 @@ int qemu_save_check_still(struct qemu *q, struct error *err) {
 
 static int check_before(struct qemu *q, struct error *err) {
     struct query_migration m;
-    if (q->did.save->may_be_saved) {
-        return error_set(err, ERROR_REFUSED,
-                         "the guest's state was saved before and its disks are given up: only "
-                         "`cont` takes them back");
-    }
     if (query_migration(q->qmp, &m, err) < 0) {
         return -1;
     }
@@ -141,7 +137,6 @@ static int save(struct qemu *q, int64_t id, struct error *err) {
     char path[64];
     snprintf(path, sizeof(path), "/dev/fdset/%lld", (long long)id);
     json_t *args = json_pack("{s:s, s:b}", "filename", path, "live", 1);
-    q->did.save->may_be_saved = true;
     return qmp_execute(q->qmp, "xen-save-devices-state", args, NULL, QMP_TIMEOUT, err);
 }
 

@@ -163,7 +163,6 @@ static int undo_save(struct qemu *q, bool resume, struct error *err) {
     if (q->did.save->guest_ran && run_again(q, err) < 0) {
         return -1;
     }
-    q->did.save->may_be_saved = false;
     ledger_set(q->did.save, false);
     ledger_stand(q->vmm.ledger, LEDGER_STOPPED, false);
     return 0;
