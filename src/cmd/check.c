@@ -32,7 +32,8 @@ static void help(FILE *out) {
           "  --set NAME=VALUE  a parameter as 'godwit send' would have it\n"
           "  --pid PID         the VMM's process, when it is not the one that serves the monitor\n"
           "  --json            print one JSON object: status (fine, refused), source and destination, each with\n"
-          "                    refusals and remarks (texts), and params (what would be agreed)\n"
+          "                    refusals and remarks (texts), device-state-way (how it would go, and why), and\n"
+          "                    params (what would be agreed)\n"
           "  -h, --help        this text\n"
           "\n"
           "Example: godwit check --qmp /run/vm1.qmp --to tcp:hostb:4914\n"
@@ -115,6 +116,10 @@ static void print_text(const struct check_result *r, bool fine) {
     print_texts("note", "source", r->source.remarks);
     print_texts("note", "destination", r->destination.remarks);
     size_t count = json_array_size(r->source.refusals) + json_array_size(r->destination.refusals);
+    if (r->chosen && r->choice.way != VMM_WAY_SKIP) {
+        printf("note (source): the device state would go another way (%s): %s\n", vmm_way_names[r->choice.way],
+               r->choice.why);
+    }
     if (fine) {
         puts("nothing stands against a migration");
     } else {
@@ -126,6 +131,10 @@ static void print_json(const struct check_result *r, bool fine) {
     json_t *root = json_pack("{s:s, s:{s:O, s:O}, s:{s:O, s:O}}", "status", fine ? "fine" : "refused", "source",
                              "refusals", r->source.refusals, "remarks", r->source.remarks, "destination", "refusals",
                              r->destination.refusals, "remarks", r->destination.remarks);
+    if (r->chosen) {
+        json_object_set_new(root, "device-state-way",
+                            json_pack("{s:s, s:s}", "way", vmm_way_names[r->choice.way], "why", r->choice.why));
+    }
     if (r->params != NULL) {
         json_object_set(root, "params", r->params);
     }

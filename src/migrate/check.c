@@ -113,6 +113,15 @@ static uint64_t memory_used(const struct vmm *vmm) {
     return used;
 }
 
+/* In which way the device state would go. One that is wished for and barred is found. */
+static void choose_way(const struct check_config *c, struct check_result *r) {
+    struct error err = { 0 };
+    size_t before = json_array_size(r->source.refusals);
+    enum vmm_wish wish = (enum vmm_wish)c->params.value[PARAM_DEVICE_STATE];
+    bool chosen = take(&r->source, c->vmm->ops->choose(c->vmm, wish, &r->choice, &r->source, &err), &err);
+    r->chosen = chosen && json_array_size(r->source.refusals) == before;
+}
+
 /* The connection of a check: connected and welcomed. NULL on error. */
 static struct link *connect_receiver(const struct check_config *c, struct error *err) {
     struct connect_how how = { .timeout = CONNECT_TIMEOUT, .retry_until = clock_now() + c->wait };
@@ -205,6 +214,7 @@ void check_ask(const struct check_config *c, struct check_result *r) {
     check_memory(c->vmm, &r->source);
     check_running(c->vmm, &r->source);
     check_throttle(c, &r->source);
+    choose_way(c, r);
     json_t *guest = c->vmm->ops->describe(c->vmm, &err);
     if (!take(&r->source, guest != NULL ? 0 : -1, &err)) {
         return;

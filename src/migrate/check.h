@@ -14,6 +14,7 @@
 #include "wire/address.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct check_config {
@@ -26,6 +27,8 @@ struct check_config {
 /* What each end has found. Findings of the destination are as it tells them: it is not trusted, they are only shown. */
 struct check_result {
     struct findings source, destination;
+    bool chosen; /* how the device state would go is known */
+    struct vmm_choice choice;
     json_t *params; /* what would be agreed; NULL: it did not come to that */
 };
 

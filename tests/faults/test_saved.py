@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """device-state=save: QEMU saves its devices without a migration, and looks at nothing when it does. So godwit has to, and
 what must not be done is not done: before the guest stops, and while it stands still."""
+import json
 import os
 import signal
+import subprocess
 import time
 
 import pytest
 
-from gwtest import oracle
+from gwtest import oracle, places
 from gwtest.drip import Drip
 from gwtest.peer_destination import Destination
 from monitor import Rule
@@ -51,6 +53,19 @@ def test_auto_takes_what_qemu_supports(request, make):
     migration = scene.migrate(scene.spare(), {"device-state": "auto"})
     way = migration.complete(PATIENCE)["device-state-way"]
     assert way["way"] == "skip" and "files that QEMU's own migration skips" in way["why"], way
+
+
+def test_check_tells_it(make_scene):
+    """`godwit check`: which way it would go, and what bars the one that is wished for."""
+    scene = make_scene()
+    receive = scene.receive()
+    command = [places.godwit(), "check", "--qmp", scene.source.qmp_path, "--to", f"tcp:127.0.0.1:{receive.port}"]
+    fine = subprocess.run([*command, "--json", "--set", "device-state=save"], capture_output=True, text=True, check=False)
+    assert fine.returncode == 0 and json.loads(fine.stdout)["device-state-way"]["way"] == "save", fine
+    scene.source.qmp.execute("stop")
+    barred = subprocess.run([*command, "--set", "device-state=save"], capture_output=True, text=True, check=False)
+    assert barred.returncode == 1 and "stops it (source): the guest is paused" in barred.stdout, barred
+    scene.source.qmp.execute("cont")
 
 
 # --- each command is refused ---

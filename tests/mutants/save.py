@@ -48,8 +48,6 @@ MUTANTS = table(
     ("cut-head", "what is saved is cut behind its head", "compose.c", "memcmp(head, magic, HEAD_SIZE) != 0 || ", "", "meson:compose"),
     ("zeros", "a page is zero when all of it is", "compose.c", "page[0] == 0 && memcmp(page, page + 1, PAGE - 1) == 0", "page[0] == 0",
      "meson:compose"),
-    ("taken-in-time", "a stream that nobody takes does not keep the guest standing", "save.c", "if (now >= qmp_deadline(qmp)) {",
-     "if (false) {", SAVED + "test_a_wire_that_takes_nothing"),
 )
 MUTANTS += table(
     "save", "src/migrate/",
