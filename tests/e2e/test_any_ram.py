@@ -96,3 +96,23 @@ def test_equal(make_pair, kind, tracker, machine):
     assert blocks.compare(scene.source, there) == {}
     assert scene.expect(there)
     there.qmp.execute("cont")
+
+
+@pytest.mark.parametrize("kind", ["private", "nodes"])
+def test_filtered(make_pair, kind):
+    """QEMU's own migration, out of which a filter takes what the passes carry: the guest's RAM is not on the wire twice."""
+    scene, there = make_pair(kind)
+    migration = scene.migrate(there, {"autostart": "off", "device-state": "migrate"})
+    report = migration.complete(PATIENCE)
+    assert report["device-state-way"]["way"] == "filter" and "QEMU's own migration sends" in report["device-state-way"]["why"]
+    assert report["device-state"] < MIB
+    assert blocks.compare(scene.source, there) == {}
+
+
+def test_a_paused_guest(make_pair):
+    """Saving it would give up what only running it takes back: it goes the other way, and that is said."""
+    scene, there = make_pair("private")
+    scene.source.qmp.execute("stop")
+    report = scene.migrate(there).complete(PATIENCE)
+    assert report["device-state-way"]["way"] == "filter" and "the guest is paused" in report["device-state-way"]["why"]
+    assert there.qmp.status() == "paused" and blocks.compare(scene.source, there) == {}
