@@ -70,3 +70,8 @@ def missing_stunt():
 
 def emulated_accel():
     return os.environ.get("EMULATED_ACCEL") or os.path.join(build(), "tests", "accel", "emulated-accel")
+
+
+def other_qemu():
+    """A QEMU of another version to migrate to and from (GODWIT_OTHER_QEMU); None: there is none here."""
+    return os.environ.get("GODWIT_OTHER_QEMU")
