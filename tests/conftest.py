@@ -121,7 +121,7 @@ def home_of(shm):
 
 def starter(kind, shm, stack):
     def destination(guest, **options):
-        ram = [Backend(b.id, b.size, os.path.join(shm, f"{options['name']}.{b.id}")) for b in guest.backends]
+        ram = [Backend(b.id, b.size, b.path and os.path.join(shm, f"{options['name']}.{b.id}")) for b in guest.backends]
         copy = guest.destination(**{"directory": shm, "backends": ram, **options})
         stack.callback(copy.remove)
         return copy
@@ -130,7 +130,8 @@ def starter(kind, shm, stack):
 
 @pytest.fixture
 def device_state(request):
-    """How the device state goes in a Scene's migrations; scene.BOTH_WAYS runs a test once for each."""
+    """How the device state goes in a Scene's migrations; scene.BOTH_WAYS runs a test once for each. Where it is saved
+    the guest's RAM is its VMM's own, unless the test says what it is: those two belong together."""
     return getattr(request, "param", None)
 
 
@@ -142,6 +143,8 @@ def make_scene(root, shm, stack, engine, device_state):
 
     def make(hosts=None, memory=64 * MIB, **options):
         home = home_of(shm)
+        if device_state == "save":
+            options.setdefault("backends", [Backend("ram0", memory, None)])
         source = stunt.Stunt(home, "source", memory=memory, **options)
         stack.callback(source.remove)
         return Scene(source, home, starter(stunt.Stunt, shm, stack), stack, hosts, device_state)
@@ -166,6 +169,8 @@ def make_real(make_bare, shm, stack, device_state):
     """make_real(hosts=None, **options of Bare): a Scene with a real QEMU."""
     def make(hosts=None, **options):
         home = home_of(shm)
+        if device_state == "save" and not {"backends", "memory_args", "machine"} & options.keys():
+            options["memory_args"] = ["-machine", "pc", "-m", f"{options.get('memory', 64 * MIB) // MIB}M"]
         return Scene(make_bare(directory=home, name="source", **options), home, starter(bare.Bare, shm, stack), stack,
                      hosts, device_state)
     return make

@@ -58,7 +58,10 @@ def _where(guest, backend):
 
 
 def compare_ram(source, destination):
-    """Differing pages of two guests, as {back end id: [page, ...]}; empty when they are equal. Both must be paused."""
+    """Differing pages of two guests, as {back end id: [page, ...]}; empty when they are equal. Both must be paused. Of
+    QEMUs whose RAM is no file, all blocks."""
+    if not source.backends:
+        return blocks.compare(source, destination)
     found = {}
     for s, d in zip(source.backends, destination.backends):
         if s.id != d.id:

@@ -43,7 +43,7 @@ class Guest(Vmm):
         """
         self.name = name
         self.directory = str(directory)
-        self.backends = backends or [Backend("ram0", memory, self._file("ram"))]
+        self.backends = [] if memory_args else backends or [Backend("ram0", memory, self._file("ram"))]
         self.disk = Disk(disk) if isinstance(disk, (str, os.PathLike)) else disk
         self.load = dict(load or {})
         self._options = {"machine": machine, "numa": numa, "cpus": cpus, "kernel_args": kernel_args, "extra": extra,
