@@ -131,7 +131,7 @@ def starter(kind, shm, stack):
 @pytest.fixture
 def device_state(request):
     """How the device state goes in a Scene's migrations; scene.BOTH_WAYS runs a test once for each. Where it is saved
-    the guest's RAM is its VMM's own, unless the test says what it is: those two belong together."""
+    a stunt's RAM is its own memory, unless the test says what it is: those two belong together."""
     return getattr(request, "param", None)
 
 
@@ -169,8 +169,6 @@ def make_real(make_bare, shm, stack, device_state):
     """make_real(hosts=None, **options of Bare): a Scene with a real QEMU."""
     def make(hosts=None, **options):
         home = home_of(shm)
-        if device_state == "save" and not {"backends", "memory_args", "machine"} & options.keys():
-            options["memory_args"] = ["-machine", "pc", "-m", f"{options.get('memory', 64 * MIB) // MIB}M"]
         return Scene(make_bare(directory=home, name="source", **options), home, starter(bare.Bare, shm, stack), stack,
                      hosts, device_state)
     return make
