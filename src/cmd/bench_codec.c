@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/step.h"
 
 #include <stdbool.h>
 #include <string.h>
@@ -76,25 +77,6 @@ static int try_batch(struct work *w, struct bench_row *row, const uint8_t *in, s
                          w->codec->name, w->level);
     }
     return 0;
-}
-
-static uint64_t common_divisor(uint64_t a, uint64_t b) {
-    while (b != 0) {
-        uint64_t rest = a % b;
-        a = b;
-        b = rest;
-    }
-    return a;
-}
-
-/* A step that goes through all of `count` things once, and whose first few are never close together: a row that is out
- * of time has still seen all regions of the sample. Not more than `count`. */
-static uint64_t golden_step(uint64_t count) {
-    uint64_t step = (uint64_t)((double)count * 0.6180339887) | 1;
-    while (common_divisor(step, count) != 1) {
-        step++;
-    }
-    return step;
 }
 
 static int go_over(struct work *w, struct bench_row *row, const struct bench_sample *sample, unsigned batch_pages,

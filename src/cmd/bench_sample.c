@@ -2,6 +2,7 @@
 #include "cmd/bench_sample.h"
 
 #include "base/cleanup.h"
+#include "ram/kind.h"
 #include "ram/zero.h"
 #include "vmm/qemu/qemu.h"
 
@@ -83,6 +84,9 @@ static int sample(struct bench_sample *s, const struct source *sources, uint64_t
             return -1;
         }
         take_pages(s, to, n);
+    }
+    if (kind_sort(s->data, bench_sample_used(s)) < 0) { /* a migration compresses pages of a kind together */
+        return error_set(err, ERROR_SYSTEM, "no memory to sort the sample");
     }
     return 0;
 }

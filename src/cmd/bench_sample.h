@@ -17,8 +17,8 @@ struct bench_sample {
     uint64_t capacity; /* bytes reserved at `data`; they take memory only where something was read */
 };
 
-/* Looks at no more than `limit` bytes, in pieces of `piece` pages that lie evenly over the whole memory. The piece is
- * what a batch is, so that what stands together in memory stands together in a batch. */
+/* Looks at no more than `limit` bytes, in pieces of `piece` pages that lie evenly over the whole memory. Pages of a
+ * kind lie together then, as they go in a migration. */
 int bench_sample_file(struct bench_sample *s, const char *path, uint64_t limit, unsigned piece, struct error *err);
 /* The RAM files of a running guest. Its monitor and the guest are held only until the files are open. */
 int bench_sample_guest(struct bench_sample *s, const char *qmp_path, uint64_t limit, unsigned piece, struct error *err);

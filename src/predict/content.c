@@ -3,8 +3,10 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/step.h"
 #include "codec/codec.h"
 #include "ram/block.h"
+#include "ram/kind.h"
 #include "ram/sample.h"
 
 #include <stdlib.h>
@@ -68,15 +70,17 @@ static int try_row(struct content_row *row, struct trial *t, struct error *err) 
     }
     uint64_t in = 0, sent = 0;
     int64_t spent = 0, begin = clock_now();
-    for (size_t at = 0; at < t->pages && (at == 0 || clock_now() - begin < TIME_BOX); at += t->batch) {
+    size_t batches = (t->pages + t->batch - 1) / t->batch, step = golden_step(batches), n = 0;
+    for (size_t i = 0; i < batches && (i == 0 || clock_now() - begin < TIME_BOX); i++, n = (n + step) % batches) {
+        size_t at = n * t->batch;
         size_t pages = t->pages - at < t->batch ? t->pages - at : t->batch, size = pages * RAM_PAGE_SIZE;
         const uint8_t *from = t->bytes + at * RAM_PAGE_SIZE;
         int64_t cpu = clock_thread_cpu();
         bool noise = t->bypass && sample_is_noise(from, size);
-        size_t n = noise ? 0 : codec->encode(encoder, from, size, t->out, size - 1, row->use.level);
+        size_t out = noise ? 0 : codec->encode(encoder, from, size, t->out, size - 1, row->use.level);
         spent += clock_thread_cpu() - cpu;
         in += size;
-        sent += n > 0 ? n : size;
+        sent += out > 0 ? out : size;
     }
     codec->encoder_free(encoder);
     t->cpu += spent;
@@ -86,8 +90,7 @@ static int try_row(struct content_row *row, struct trial *t, struct error *err) 
     return 0;
 }
 
-int content_measure(struct content *c, const struct params *params, const uint8_t *bytes, size_t pages,
-                    struct error *err) {
+int content_measure(struct content *c, const struct params *params, uint8_t *bytes, size_t pages, struct error *err) {
     *c = (struct content){ 0 };
     if (pages == 0) {
         return 0;
@@ -95,7 +98,7 @@ int content_measure(struct content *c, const struct params *params, const uint8_
     list_rows(c, params);
     size_t batch = (size_t)params->value[PARAM_PAGES_PER_BATCH];
     CLEANUP_FREE uint8_t *out = malloc(batch * RAM_PAGE_SIZE);
-    if (out == NULL) {
+    if (out == NULL || kind_sort(bytes, pages) < 0) { /* as a migration would, where it compresses */
         return error_set(err, ERROR_SYSTEM, "no memory to compress pages");
     }
     struct trial t = { bytes, pages, batch, params->value[PARAM_BYPASS_COMPRESSION] == PARAM_BYPASS_AUTO, out, 0, 0 };

@@ -30,9 +30,9 @@ struct content_means {
     double wire_rate; /* bytes/s */
 };
 
-/* Tries what `compression` allows on `pages` pages, in batches as pages-per-batch has it, each for a limited time. */
-int content_measure(struct content *c, const struct params *params, const uint8_t *bytes, size_t pages,
-                    struct error *err);
+/* Tries what `compression` allows on `pages` pages, in batches as pages-per-batch has it, each for a limited time.
+ * Pages of a kind go together, as in a migration: `bytes` is sorted. */
+int content_measure(struct content *c, const struct params *params, uint8_t *bytes, size_t pages, struct error *err);
 
 /* CPUs that the engine's work really gets. */
 double content_cpus(const struct content_means *means);

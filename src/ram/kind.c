@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ram/kind.h"
 
+#include "ram/backing.h"
+
+#include <stdlib.h>
 #include <string.h>
 
 #define LOOKS 8u
@@ -45,4 +48,40 @@ enum page_kind page_kind(const uint8_t *page) {
         return KIND_WORDS;
     }
     return fill < NOISE_FILL && count_different(bytes) >= NOISE_DIFFERENT ? KIND_NOISE : KIND_MIXED;
+}
+
+static void swap_pages(uint8_t *a, uint8_t *b) {
+    uint8_t kept[RAM_PAGE_SIZE];
+    memcpy(kept, a, RAM_PAGE_SIZE);
+    memcpy(a, b, RAM_PAGE_SIZE);
+    memcpy(b, kept, RAM_PAGE_SIZE);
+}
+
+int kind_sort(uint8_t *pages, size_t count) {
+    size_t next[PAGE_KINDS] = { 0 }, *to = malloc((count > 0 ? count : 1) * sizeof(*to)), begin = 0;
+    if (to == NULL) {
+        return -1;
+    }
+    for (size_t i = 0; i < count; i++) {
+        to[i] = page_kind(pages + i * RAM_PAGE_SIZE);
+        next[to[i]]++;
+    }
+    for (size_t k = 0; k < PAGE_KINDS; k++) {
+        size_t many = next[k];
+        next[k] = begin;
+        begin += many;
+    }
+    for (size_t i = 0; i < count; i++) {
+        to[i] = next[to[i]]++;
+    }
+    for (size_t i = 0; i < count; i++) {
+        while (to[i] != i) { /* what lies here belongs there: each swap puts one page where it stays */
+            size_t there = to[i];
+            swap_pages(pages + i * RAM_PAGE_SIZE, pages + there * RAM_PAGE_SIZE);
+            to[i] = to[there];
+            to[there] = there;
+        }
+    }
+    free(to);
+    return 0;
 }

@@ -113,12 +113,41 @@ static void the_look_stays_inside(void **state) {
     }
 }
 
+/* Pages of a kind lie together, each once, and in their order. */
+static void sorted_by_kind(void **state) {
+    (void)state;
+    static void (*const fills[])(void) = { noise, text, user_pointers, code };
+    enum { PAGES = 501 };
+    uint8_t *pages = malloc(PAGES * PAGE);
+    assert_non_null(pages);
+    for (uint32_t i = 0; i < PAGES; i++) {
+        fills[random_below(&seed, COUNT(fills))]();
+        memcpy(page, &i, sizeof(i)); /* where no look goes */
+        memcpy(pages + i * PAGE, page, PAGE);
+    }
+    assert_int_equal(kind_sort(pages, PAGES), 0);
+    bool seen[PAGES] = { false };
+    unsigned changes = 0;
+    for (uint32_t i = 0, before = 0; i < PAGES; i++) {
+        uint32_t number;
+        memcpy(&number, pages + i * PAGE, sizeof(number));
+        assert_true(number < PAGES && !seen[number]);
+        seen[number] = true;
+        bool other = i > 0 && page_kind(pages + i * PAGE) != page_kind(pages + (i - 1) * PAGE);
+        assert_true(i == 0 || other || number > before);
+        changes += other;
+        before = number;
+    }
+    assert_int_equal(changes, PAGE_KINDS - 1);
+    assert_int_equal(kind_sort(pages, 0), 0);
+    free(pages);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_kind_is_known),
-        cmocka_unit_test(nothing_else_is_noise),
-        cmocka_unit_test(a_header_does_not_tell),
-        cmocka_unit_test(the_look_stays_inside),
+        cmocka_unit_test(each_kind_is_known),     cmocka_unit_test(nothing_else_is_noise),
+        cmocka_unit_test(a_header_does_not_tell), cmocka_unit_test(the_look_stays_inside),
+        cmocka_unit_test(sorted_by_kind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
