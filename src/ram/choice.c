@@ -52,7 +52,7 @@ static const struct peer_load first_peer = {
 #define STALE_INTERVAL 256 /* until a neighbour that is known is looked at again */
 
 static void kind_init(struct choice_kind *k) {
-    *k = (struct choice_kind){ .content = 1.0, .speed = 1.0, .part = 1.0 / PAGE_KINDS };
+    *k = (struct choice_kind){ .content = 1.0, .part = 1.0 / PAGE_KINDS };
     for (int i = 0; i < CHOICE_RUNGS; i++) {
         k->rung[i] = first_guess[i];
     }
@@ -88,8 +88,29 @@ void choice_set_cpus(struct choice *c, double cpus, unsigned threads) {
     c->threads = threads;
 }
 
+/* The rung next to it that was measured, the weaker of two; 0: none was. */
+static int neighbour(const struct choice_kind *k, int i) {
+    for (int n = 1; n < CHOICE_RUNGS; n++) {
+        if (i - n > 0 && k->rung[i - n].measured) {
+            return i - n;
+        }
+        if (i + n < CHOICE_RUNGS && k->rung[i + n].measured) {
+            return i + n;
+        }
+    }
+    return 0;
+}
+
+/* Of one that was not measured it is thought that it is to its neighbour as the first guesses are. */
 static double encode_ns(const struct choice_kind *k, int i) {
-    return k->rung[i].measured ? k->rung[i].encode_ns : k->rung[i].encode_ns * k->speed;
+    int n = k->rung[i].measured ? i : neighbour(k, i);
+    return n > 0 ? k->rung[n].encode_ns * first_guess[i].encode_ns / first_guess[n].encode_ns
+                 : first_guess[i].encode_ns;
+}
+
+static double shape(const struct choice_kind *k, int i) {
+    int n = k->rung[i].measured ? i : neighbour(k, i);
+    return n > 0 ? k->rung[n].shape * first_guess[i].shape / first_guess[n].shape : k->rung[i].shape;
 }
 
 /* A batch that shrinks by less than a sixteenth goes raw: a mean that says so is made of such that do. */
@@ -98,7 +119,7 @@ static double at_most_raw(double ratio) {
 }
 
 static double ratio(const struct choice_kind *k, int i) {
-    return i == 0 ? 1.0 : at_most_raw(k->rung[i].shape * k->content);
+    return i == 0 ? 1.0 : at_most_raw(shape(k, i) * k->content);
 }
 
 /* CPUs that our work really gets. */
@@ -274,8 +295,8 @@ void choice_bypassed(struct choice *c, const struct pick *pick) {
 static void learn_speed(struct choice_kind *k, int i, double ns) {
     struct rung_cost *r = &k->rung[i];
     if (!r->measured) {
-        k->speed = ns / first_guess[i].encode_ns;
         r->encode_ns = ns;
+        r->shape = shape(k, i);
         r->measured = true;
     } else {
         choice_mean(&r->encode_ns, ns, CHOICE_WEIGHT);
@@ -302,8 +323,8 @@ bool choice_compared(struct choice *c, const struct pick *pick, size_t raw, size
     bool first = !r->measured;
     learn_speed(k, rival, (double)ns / (double)raw);
     if (pick->index > 0) {
-        double shape = k->rung[pick->index].shape * (double)rival_out / (double)out;
-        choice_mean(&r->shape, shape, first ? 1.0 : 0.3);
+        double its = k->rung[pick->index].shape * (double)rival_out / (double)out;
+        choice_mean(&r->shape, its, first ? 1.0 : 0.3);
     } else {
         learn_content(k, rival, (double)rival_out / (double)raw, RARE_WEIGHT);
     }

@@ -64,7 +64,6 @@ struct choice_kind {
     double owed; /* batches with the second of the two rungs that were settled for it */
     uint64_t batches;
     double content; /* how much what was seen lately shrinks, against what `shape` was made on */
-    double speed;   /* encode_ns of the host, against the first guess */
     double part;    /* of the bytes that are sent */
 };
 

@@ -4,10 +4,12 @@
 
 #include "base/cleanup.h"
 
-/* A window ends when it has both of these, or the third. */
-#define WINDOW_NS INT64_C(15000000)
-#define WINDOW_WRITES 32
-#define LONG_WINDOW_NS INT64_C(60000000)
+/* A window ends when it is long enough for what it has: a write counts when it ends, so few of them say little. */
+static const struct {
+    int64_t ns;
+    unsigned writes;
+} window_ends[] = { { 15000000, 32 }, { 60000000, 8 }, { 240000000, 1 } };
+
 #define SATURATED 0.1 /* part of the channels' time in which they took nothing: their queues were full */
 #define PEER_FULL 0.7 /* part of the time in which the destination is busy by what it says */
 #define LINK_WEIGHT 0.5
@@ -63,6 +65,15 @@ static void learn_link(struct choice *c, int64_t elapsed) {
     choice_find_best(c);
 }
 
+static bool window_has_ended(const struct choice_window *w, int64_t elapsed) {
+    for (size_t i = 0; i < sizeof(window_ends) / sizeof(window_ends[0]); i++) {
+        if (elapsed >= window_ends[i].ns && w->writes >= window_ends[i].writes) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void choice_written(struct choice *c, size_t raw, size_t bytes, int64_t cpu, int64_t blocked_ns, int64_t now) {
     LOCK_GUARD(&c->lock);
     struct choice_window *w = &c->window;
@@ -72,7 +83,7 @@ void choice_written(struct choice *c, size_t raw, size_t bytes, int64_t cpu, int
     w->blocked += blocked_ns;
     w->writes++;
     int64_t elapsed = now - w->begin;
-    if (elapsed >= LONG_WINDOW_NS || (elapsed >= WINDOW_NS && w->writes >= WINDOW_WRITES)) {
+    if (window_has_ended(w, elapsed)) {
         learn_link(c, elapsed);
         *w = (struct choice_window){ .begin = now };
     }
