@@ -16,16 +16,18 @@
 /* Below that a unit is too small for pages of a kind to gain by it, and the batches that wait are many. */
 #define LEAST_PAGES_APART 32u
 
+/* Batches that lie on shelves are counted apart: what is decided for a batch is to reach the link soon. */
 static void plan_batches(struct ram_send *s) {
     const struct ram_send_config *c = &s->config;
     uint64_t most = MAX_BATCH_MEMORY / (2 * (uint64_t)c->pages_per_batch * RAM_PAGE_SIZE);
-    uint64_t others = c->max_threads + 2 * c->channels + (c->accel != NULL ? OFFLOADED_BATCHES : 0);
-    uint64_t least = c->channels + 2; /* beside those of a shelf, so that one can be filled meanwhile */
+    uint64_t want = c->max_threads + 2 * c->channels + (c->accel != NULL ? OFFLOADED_BATCHES : 0);
+    uint64_t least = c->channels + 1;
     bool apart = c->pages_per_batch >= LEAST_PAGES_APART && least + PAGE_KINDS <= most;
     s->kinds = apart ? PAGE_KINDS : 1;
-    uint64_t want = others + (uint64_t)c->max_threads * s->kinds;
-    most = most > least + s->kinds ? most : least + s->kinds;
+    most = most > least + s->kinds ? most - s->kinds : least; /* for the first shelf */
     s->max_batches = (unsigned)(want < most ? want : most);
+    uint64_t shelves = 1 + (most - s->max_batches) / s->kinds;
+    s->max_shelves = (unsigned)(shelves < c->max_threads ? shelves : c->max_threads);
 }
 
 static int start_threads(struct ram_send *s, struct error *err) {

@@ -41,7 +41,8 @@ struct ram_send {
     int event_fd;
     struct send_thread *threads;
     unsigned thread_count, started;
-    unsigned max_batches;
+    unsigned max_batches; /* that are not on shelves */
+    unsigned max_shelves;
     unsigned kinds; /* batches of a shelf */
     _Atomic bool urgent;
 
@@ -50,7 +51,7 @@ struct ram_send {
     uint32_t number;      /* of the running or last pass */
     bool running, ending;
     struct error failure;
-    unsigned idle, gathering, max_gathering, batches;
+    unsigned idle, gathering, max_gathering, batches, shelves;
     unsigned offloaded; /* batches that accelerators have */
     struct send_channel *channels;
     struct shelf *open;   /* with something on them, and nobody at them; last in, first out */

@@ -36,7 +36,7 @@ static bool may_gather(struct ram_send *s) {
     if (s->gathering == s->max_gathering || (s->unused == NULL && s->batches == s->max_batches)) {
         return false;
     }
-    bool room = s->spare != NULL || s->batches + s->kinds < s->max_batches;
+    bool room = s->spare != NULL || s->shelves < s->max_shelves;
     return s->open != NULL || (room && pass_has_chunk(&s->pass));
 }
 
@@ -181,7 +181,7 @@ static struct shelf *take_shelf(struct ram_send *s) {
     if (shelf != NULL) {
         *from = shelf->next;
     } else {
-        s->batches += s->kinds;
+        s->shelves++;
     }
     return shelf;
 }
