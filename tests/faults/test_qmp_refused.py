@@ -39,6 +39,7 @@ SEND = [
     ("query-kvm", 1, "failed"),
     ("query-kvm", 2, "failed"),
     ("query-memory-devices", 1, "failed"),
+    ("query-memory-devices", 2, "failed"),
     ("human-monitor-command", 1, "failed"),  # network back ends
     ("human-monitor-command", 2, "completed"),  # how much RAM is QEMU's own
     ("human-monitor-command", 3, "failed"),  # network back ends, before the stop
@@ -91,7 +92,8 @@ RECEIVE = [
     ("qom-get", 25, "completed"),
     ("query-kvm", 1, "failed"),
     ("query-kvm", 2, "failed"),
-    ("query-memory-devices", 1, "failed"),
+    ("query-memory-devices", 1, "start"),
+    ("query-memory-devices", 2, "failed"),
     ("query-block", 1, "failed"),
     ("query-memory-size-summary", 1, "start"),
     ("query-cpus-fast", 1, "failed"),
