@@ -268,6 +268,9 @@ int source_run(const struct source_config *config, json_t **report) {
         json_object_set_new(*report, "accel", accel);
     }
     events_emit(&s.events, "end", json_deep_copy(*report));
+    if (status == 1 || status == 2) { /* the guest stays, and nobody waits for this */
+        view_restore_huge(&s.sender.view);
+    }
     release_rest(&s);
     return status;
 }

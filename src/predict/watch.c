@@ -419,6 +419,7 @@ int watch_guest(const struct watch_config *config, struct watch *w, struct error
         log_progress("");
     }
     view_stop_tracking(&s.view);
+    view_restore_huge(&s.view);
     if (rc == 0) {
         make_plan(&s);
         rc = compare_copies(&s, err) < 0 || sort_sample(&s, err) < 0 || try_memory(&s, err) < 0 ? -1 : 0;

@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "host/pagemap.h"
 #include "view/memory.h"
 
@@ -31,7 +32,36 @@ static enum tracker_memory memory_of(const struct vmm_ram *ram) {
     return ram->kind == VMM_RAM_MEMORY ? TRACKER_PRIVATE : TRACKER_SHARED;
 }
 
+/* Without that nothing is wrong but the speed of a guest whose migration was given up. */
+static void note_huge(struct view *v) {
+    struct error err = { 0 };
+    huge_close(v->huge);
+    v->huge = huge_open(v->vmm->pid, &err);
+    for (size_t i = 0; v->huge != NULL && i < v->vmm->ram_count; i++) {
+        const struct vmm_ram *r = &v->vmm->ram[i];
+        if (memory_of(r) == TRACKER_PRIVATE && r->page_size == RAM_PAGE_SIZE) {
+            huge_note(v->huge, r->ranges[0].start, r->ranges[0].end, &err);
+        }
+    }
+    if (error_is_set(&err)) {
+        log_debug("the guest's huge pages are not known: %s", err.desc);
+    }
+}
+
+void view_restore_huge(struct view *v) {
+    struct huge_count n = { 0 };
+    int64_t begin = clock_now();
+    if (v->huge != NULL) {
+        huge_restore(v->huge, &n);
+        log_debug("of %llu huge pages %llu are whole again, %llu not, in %.1f ms", (unsigned long long)n.noted,
+                  (unsigned long long)n.restored, (unsigned long long)n.left, (double)(clock_now() - begin) / 1e6);
+    }
+    huge_close(v->huge);
+    v->huge = NULL;
+}
+
 int view_track(struct view *v, enum tracker_kind kind, const struct remote_witness *witness, struct error *err) {
+    note_huge(v);
     v->tracker = tracker_open(v->vmm->pid, kind, witness, err);
     if (v->tracker == NULL) {
         return -1;
@@ -143,5 +173,7 @@ int view_mark_removed(struct view *v, struct error *err) {
 
 void view_close(struct view *v) {
     view_stop_tracking(v);
+    huge_close(v->huge);
+    v->huge = NULL;
     removal_close(&v->removal);
 }

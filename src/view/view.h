@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "ram/block.h"
 #include "ram/removal.h"
+#include "track/huge.h"
 #include "track/tracker.h"
 #include "vmm/vmm.h"
 
@@ -28,6 +29,7 @@ struct view {
     struct ram *ram;         /* block i is vmm->ram[i]; not owned */
     struct tracker *tracker; /* NULL: nothing is tracked */
     struct removal removal;
+    struct huge *huge;  /* the huge pages that there were; NULL: not known */
     int64_t scanned_at; /* clock_now() when the last scan began; 0: none yet */
     int64_t scan_time;  /* ns that it took */
 };
@@ -50,6 +52,9 @@ int view_watch_removals(struct view *v, struct error *err);
 int view_track(struct view *v, enum tracker_kind kind, const struct remote_witness *witness, struct error *err);
 /* Detaches: the VMM's process pays for nothing any more. May be called twice; memory stays readable. */
 void view_stop_tracking(struct view *v);
+/* For a guest that stays: makes its huge pages whole again, which tracking has split. Behind view_stop_tracking(), with
+ * the guest running; takes 0.2 ms for 2 MiB that were split. May be called when nothing was ever tracked. */
+void view_restore_huge(struct view *v);
 
 /* Called for each run of written pages, [first, end) of block `block`, in ascending order. They are protected again
  * already. It must not call the view. */

@@ -7,11 +7,14 @@
 #include "ram/backing.h"
 
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -421,6 +424,43 @@ static void an_id_of_another(void **state) {
     scene_end(&s);
 }
 
+/* A process with that id, which has the same addresses; -1: this host cannot do it. */
+static pid_t child_with_id(pid_t id) {
+    struct clone_args args = { .exit_signal = SIGCHLD, .set_tid = (uint64_t)(uintptr_t)&id, .set_tid_size = 1 };
+    pid_t child = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (;;) {
+            pause();
+        }
+    }
+    return child;
+}
+
+/* The id has come to belong to another process since, which has something at those addresses too. */
+static void an_id_that_was_given_anew(void **state) {
+    (void)state;
+    struct scene s;
+    struct error err = { 0 };
+    uint8_t page[PAGE];
+    scene_begin(&s, -1, PAGES, SMALL_PAGE);
+    target_ask(&s.target, TARGET_FILL, 0, PAGES);
+    look(&s);
+    child_end(s.target.pid);
+    uint64_t size = s.target.pages * s.target.page_size;
+    assert_int_equal(mprotect(s.target.memory, size, PROT_READ | PROT_WRITE), 0);
+    memset(s.target.memory, 5, size);
+    s.target.pid = child_with_id(s.target.pid);
+    if (s.target.pid < 0) {
+        SKIP("no process can be given an id of our choice here");
+    }
+    assert_int_equal(s.backing->ops->read(s.backing, 0, PAGE, page, &err), -1);
+    assert_non_null(strstr(err.desc, "has ended"));
+    assert_int_equal(s.backing->ops->place(s.backing, 0, PAGE, page, &err), -1);
+    assert_int_equal(s.target.memory[0], 5);
+    scene_end(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(holes),
@@ -436,6 +476,7 @@ int main(void) {
         cmocka_unit_test(memory_that_is_not_mapped_any_more),
         cmocka_unit_test(a_process_that_has_ended),
         cmocka_unit_test(an_id_of_another),
+        cmocka_unit_test(an_id_that_was_given_anew),
     };
     return cmocka_run_group_tests(tests, NULL, platform_end);
 }
