@@ -2,22 +2,32 @@
 #include "cmd/bench_sample.h"
 
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "ram/kind.h"
 #include "ram/zero.h"
+#include "view/memory.h"
 #include "vmm/qemu/qemu.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-/* Files whose contents make one memory, in this order. */
+/* What makes one memory, in this order: a file of the user's, or blocks of a guest. */
 struct source {
-    int fd;
+    int fd; /* -1: a block */
+    struct backing *block;
     uint64_t size;
 };
+
+static int read_file(int fd, uint64_t at, uint8_t *to, uint64_t size, struct error *err) {
+    ssize_t n = io_read_at(fd, to, size, at);
+    if (n < 0) {
+        return error_errno(err, ERROR_SYSTEM, "cannot read the memory");
+    }
+    return n == (ssize_t)size ? 0 : error_set(err, ERROR_SYSTEM, "the memory became shorter while it was read");
+}
 
 /* Reads `size` bytes at `at` of the whole memory. */
 static int read_memory(const struct source *sources, uint64_t at, uint8_t *to, uint64_t size, struct error *err) {
@@ -27,22 +37,15 @@ static int read_memory(const struct source *sources, uint64_t at, uint8_t *to, u
     }
     while (size > 0) {
         uint64_t here = sources->size - at < size ? sources->size - at : size;
-        ssize_t n = here > 0 ? pread(sources->fd, to, here, (off_t)at) : 0;
-        if (n < 0 && errno != EINTR) {
-            return error_errno(err, ERROR_SYSTEM, "cannot read the memory");
+        int rc = sources->block != NULL ? sources->block->ops->read(sources->block, at, here, to, err)
+                                        : read_file(sources->fd, at, to, here, err);
+        if (rc < 0) {
+            return -1;
         }
-        if (n == 0 && here > 0) {
-            return error_set(err, ERROR_SYSTEM, "the memory became shorter while it was read");
-        }
-        if (n > 0) {
-            to += n;
-            size -= (uint64_t)n;
-            at += (uint64_t)n;
-        }
-        if (at == sources->size) {
-            at = 0;
-            sources++;
-        }
+        to += here;
+        size -= here;
+        at = 0;
+        sources++;
     }
     return 0;
 }
@@ -107,41 +110,36 @@ int bench_sample_file(struct bench_sample *s, const char *path, uint64_t limit, 
         return error_set(err, ERROR_SYSTEM, "%s has less than a page of %u bytes: give a file with guest memory", path,
                          BENCH_PAGE);
     }
-    struct source source = { fd, (uint64_t)size };
+    struct source source = { .fd = fd, .size = (uint64_t)size };
     s->memory = (uint64_t)size;
     return sample(s, &source, limit, piece, err) < 0 ? error_prefix(err, "%s: ", path) : 0;
 }
 
-static void close_sources(struct source *sources, size_t count) {
+static void close_blocks(struct source *sources, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        close(sources[i].fd);
+        backing_close(sources[i].block);
     }
     free(sources);
 }
 
-/* The guest's RAM files, as descriptors of our own. *count is right after a failure too. */
-static struct source *open_guest(const char *qmp_path, size_t *count, struct error *err) {
-    struct vmm *vmm = vmm_qemu_open(qmp_path, 0, err);
-    struct source *sources = NULL;
+/* All of the guest's RAM, to be closed before the VMM. *count is right after a failure too. */
+static struct source *open_blocks(struct vmm *vmm, size_t *count, struct error *err) {
     *count = 0;
-    if (vmm == NULL) {
+    if (vmm_inspect(vmm, VMM_SOURCE, err) < 0) {
         return NULL;
     }
-    if (vmm_inspect(vmm, VMM_SOURCE, err) == 0) {
-        sources = calloc(vmm->ram_count + 1, sizeof(*sources));
-        for (size_t i = 0; sources != NULL && i < vmm->ram_count && vmm->ram[i].kind == VMM_RAM_FILE; i++) {
-            int fd = fcntl(vmm->ram[i].fd, F_DUPFD_CLOEXEC, 0);
-            if (fd < 0) {
-                error_errno(err, ERROR_SYSTEM, "cannot open the RAM back end %s", vmm->ram[i].id);
-                break;
-            }
-            sources[(*count)++] = (struct source){ fd, vmm->ram[i].size };
-        }
-        if (sources == NULL) {
-            error_errno(err, ERROR_SYSTEM, "no memory");
-        }
+    struct source *sources = calloc(vmm->ram_count + 1, sizeof(*sources));
+    if (sources == NULL) {
+        error_errno(err, ERROR_SYSTEM, "no memory");
+        return NULL;
     }
-    vmm->ops->close(vmm);
+    for (size_t i = 0; i < vmm->ram_count && vmm->ram[i].guest; i++) {
+        struct backing *block = memory_open(&vmm->ram[i], vmm->pid, false, err);
+        if (block == NULL) {
+            break;
+        }
+        sources[(*count)++] = (struct source){ .fd = -1, .block = block, .size = vmm->ram[i].size };
+    }
     return sources;
 }
 
@@ -149,12 +147,17 @@ int bench_sample_guest(struct bench_sample *s, const char *qmp_path, uint64_t li
                        struct error *err) {
     size_t count;
     *s = (struct bench_sample){ 0 };
-    struct source *sources = open_guest(qmp_path, &count, err);
+    struct vmm *vmm = vmm_qemu_open(qmp_path, 0, err);
+    if (vmm == NULL) {
+        return -1;
+    }
+    struct source *sources = open_blocks(vmm, &count, err);
     for (size_t i = 0; i < count; i++) {
         s->memory += sources[i].size;
     }
     int rc = error_is_set(err) ? -1 : sample(s, sources, limit, piece, err);
-    close_sources(sources, count);
+    close_blocks(sources, count);
+    vmm->ops->close(vmm);
     return rc;
 }
 

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "hold/throttle.h"
 #include "track/kernel.h"
+#include "view/memory.h"
 #include "wire/connect.h"
 #include "wire/hello.h"
 #include "wire/link.h"
@@ -14,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/time.h>
 
 #define CONNECT_TIMEOUT (10 * CLOCK_S)
@@ -107,8 +107,7 @@ static void check_running(struct vmm *vmm, struct findings *f) {
 static uint64_t memory_used(const struct vmm *vmm) {
     uint64_t used = 0;
     for (size_t i = 0; i < vmm->ram_count; i++) {
-        struct stat st;
-        used += vmm->ram[i].kind == VMM_RAM_FILE && fstat(vmm->ram[i].fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+        used += vmm->ram[i].guest ? memory_held(&vmm->ram[i], vmm->pid) : 0;
     }
     return used;
 }

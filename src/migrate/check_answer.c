@@ -4,9 +4,9 @@
 
 #include "base/clock.h"
 #include "host/load.h"
+#include "view/memory.h"
 
 #include <stdlib.h>
-#include <sys/stat.h>
 
 /* What is wrong is a finding, whatever its class: there is nothing here that could fail. */
 static void take(struct findings *f, int rc, struct error *err) {
@@ -16,14 +16,13 @@ static void take(struct findings *f, int rc, struct error *err) {
     }
 }
 
-/* Bytes that the guest's RAM files may still take from this host beyond what they hold; hugetlb pages are reserved. */
+/* Bytes that the guest's RAM may still take from this host beyond what it holds; hugetlb pages are reserved. */
 static uint64_t memory_to_come(const struct vmm *vmm, uint64_t used) {
     uint64_t size = 0, held = 0;
     for (size_t i = 0; i < vmm->ram_count; i++) {
-        struct stat st;
-        if (vmm->ram[i].kind == VMM_RAM_FILE && !vmm->ram[i].hugetlb && fstat(vmm->ram[i].fd, &st) == 0) {
+        if (vmm->ram[i].guest && !vmm->ram[i].hugetlb) {
             size += vmm->ram[i].size;
-            held += (uint64_t)st.st_blocks * 512;
+            held += memory_held(&vmm->ram[i], vmm->pid);
         }
     }
     uint64_t most = used > 0 && used < size ? used : size;

@@ -18,3 +18,11 @@ struct backing *memory_open(const struct vmm_ram *ram, pid_t pid, bool write, st
     };
     return backing_open_file(&file, err);
 }
+
+uint64_t memory_held(const struct vmm_ram *ram, pid_t pid) {
+    struct error ignored = { 0 };
+    struct backing *b = memory_open(ram, pid, false, &ignored);
+    uint64_t bytes = b != NULL ? b->ops->allocated(b) : 0;
+    backing_close(b);
+    return bytes;
+}

@@ -11,4 +11,7 @@
  * call. `write`: at the destination. NULL on error. */
 struct backing *memory_open(const struct vmm_ram *ram, pid_t pid, bool write, struct error *err);
 
+/* Bytes of the host's memory that a block has now; 0 when that cannot be told. */
+uint64_t memory_held(const struct vmm_ram *ram, pid_t pid);
+
 #endif

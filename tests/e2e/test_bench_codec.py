@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from gwtest import places
-from gwtest.qemu import MIB
+from gwtest.qemu import MIB, Backend
 
 PAGE = 4096
 FIELDS = {"codec", "level", "ratio", "compress", "decompress", "beats-raw-below", "best-below", "in", "out"}
@@ -156,8 +156,10 @@ def test_files_that_are_none(engine, tmp_path):
 
 
 @pytest.mark.smoke
-def test_running_guest(engine, root, make_stunt):
-    guest = make_stunt(memory=64 * MIB, fill=50)
+@pytest.mark.parametrize("path", [None, "ram"], ids=["own", "file"])
+def test_running_guest(engine, root, make_stunt, shm, path):
+    """Its RAM is its own memory, or a file."""
+    guest = make_stunt(backends=[Backend("ram0", 64 * MIB, path and os.path.join(shm, path))], fill=50)
     result = bench_json("--guest", guest.qmp_path, "--size", "16M")
     assert result["memory"] == 64 * MIB and result["sampled"] == 16 * MIB
     assert 0 < result["zero"] < 16 * MIB and result["rows"]
