@@ -36,13 +36,13 @@ class Outcome:
         return [line for line in self.console if any(word in line for word in words)]
 
 
-def _arguments(kernel, root, tree, results, memory):
+def _arguments(kernel, root, tree, results, memory, append):
     drives = []
     for number, (path, mode) in enumerate([(root, "on"), (tree, "on"), (results, "off")]):
         drives += ["-drive", f"if=none,id=d{number},file={path},format=raw,readonly={mode},cache=unsafe",
                    "-device", f"virtio-blk-pci,drive=d{number}"]
     # An oops must not pass for a test that failed; a panic ends the machine, which is not started again.
-    line = "console=ttyS0 panic=-1 oops=panic no_timer_check tsc=reliable"
+    line = "console=ttyS0 panic=-1 oops=panic no_timer_check tsc=reliable " + append
     return [places.qemu(), "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine", "pc",
             "-accel", places.accelerator(), "-smp", "2", "-m", f"{memory}M", "-device", "virtio-rng-pci", *drives,
             "-kernel", kernel.image, "-initrd", kernel.initrd, "-append", line, "-serial", "stdio"]
@@ -71,7 +71,7 @@ def _unpack(path, logs):
         return None
 
 
-def run(kernel, root, tree, job, logs, limit, memory=3072, verbose=False):
+def run(kernel, root, tree, job, logs, limit, memory=3072, append="", verbose=False):
     """Boots, does `job` (inside.py says what can be in it) and ends, or is ended after `limit` seconds. `logs` is a
     directory that is filled."""
     os.makedirs(logs, exist_ok=True)
@@ -82,7 +82,7 @@ def run(kernel, root, tree, job, logs, limit, memory=3072, verbose=False):
         with open(disk, "wb") as file:
             file.write(json.dumps(job).encode())
             file.truncate(RESULTS)
-        machine = process.spawn(_arguments(kernel, root, tree, disk, memory), stdin=subprocess.DEVNULL,
+        machine = process.spawn(_arguments(kernel, root, tree, disk, memory, append), stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         lines = []
         reader = threading.Thread(target=lambda: lines.extend(

@@ -28,6 +28,8 @@
 #define BETWEEN_SCANS (100 * CLOCK_MS)
 #define PACE (60000000 / (int64_t)PAGE) /* pages a second: 60 MB/s */
 #define BURST 16
+#define SWEPT 1024
+#define PINGS 1000
 #define SOFT_DIRTY (UINT64_C(1) << 55)
 #define ENTRIES 65536u
 
@@ -36,7 +38,7 @@ enum order { WAIT, SWEEP, STORM };
 /* Shared with the process that writes. */
 struct shared {
     _Atomic int order;
-    atomic_llong took;  /* ns of a sweep: one write to each page */
+    atomic_llong took;  /* ns of a sweep: one write to each of SWEPT pages */
     atomic_llong pace;  /* pages a second of a storm; 0: as fast as it goes */
     atomic_llong wrote; /* pages in a storm */
     uint8_t *memory;
@@ -45,8 +47,8 @@ struct shared {
 
 static void sweep(struct shared *s) {
     int64_t begin = clock_now();
-    for (uint64_t i = 0; i < s->pages; i++) {
-        (*(volatile uint64_t *)(void *)(s->memory + i * PAGE))++;
+    for (uint64_t i = 0; i < SWEPT; i++) {
+        (*(volatile uint64_t *)(void *)(s->memory + i * (s->pages / SWEPT) * PAGE))++;
     }
     atomic_store(&s->took, clock_now() - begin);
     atomic_store(&s->order, WAIT);
@@ -154,11 +156,11 @@ static void measure(struct shared *s, const struct way *way) {
     int64_t all, none, pages[2];
     scan(way);
     do_order(s, SWEEP, way);
-    double first = (double)atomic_load(&s->took) / (double)s->pages;
+    double first = (double)atomic_load(&s->took) / SWEPT;
     double full = timed_scan(way, &all), idle = timed_scan(way, &none);
     do_order(s, SWEEP, way);
     do_order(s, SWEEP, way);
-    double again = (double)atomic_load(&s->took) / (double)s->pages;
+    double again = (double)atomic_load(&s->took) / SWEPT;
     for (int i = 0; i < 2; i++) {
         atomic_store(&s->pace, i == 0 ? PACE : 0);
         do_order(s, STORM, way);
@@ -204,20 +206,46 @@ static void measure_soft_dirty(struct shared *s, struct way way) {
     measure(s, &way);
 }
 
+/* What two processes need to wake each other, there and back: the measure of a fault that another process serves. */
+static void measure_pipe(void) {
+    int there[2], back[2];
+    char byte = 0;
+    if (pipe(there) < 0 || pipe(back) < 0) {
+        return;
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        while (read(there[0], &byte, 1) == 1 && write(back[1], &byte, 1) == 1) {
+        }
+        _exit(0);
+    }
+    int64_t begin = clock_now();
+    for (int i = 0; i < PINGS; i++) {
+        if (write(there[1], &byte, 1) != 1 || read(back[0], &byte, 1) != 1) {
+            break;
+        }
+    }
+    printf("%-10s there and back %8.0f ns\n", "a pipe", (double)(clock_now() - begin) / PINGS);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+
 int main(int argc, char **argv) {
     uint64_t mib = argc > 1 ? strtoull(argv[1], NULL, 10) : 256;
     struct shared *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     uint8_t *memory = mmap(NULL, mib << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mib == 0 || s == MAP_FAILED || memory == MAP_FAILED || madvise(memory, mib << 20, MADV_NOHUGEPAGE) < 0) {
+    if (mib < 4 || s == MAP_FAILED || memory == MAP_FAILED || madvise(memory, mib << 20, MADV_NOHUGEPAGE) < 0) {
         fprintf(stderr, "usage: tracker-cost [MIB]\n");
         return 2;
     }
+    memset(memory, 1, mib << 20);
     s->memory = memory;
     s->pages = (mib << 20) / PAGE;
     pid_t pid = fork();
     if (pid == 0) {
         obey(s);
     }
+    measure_pipe();
     struct way way = { "nothing", pid, NULL, -1, -1, (uintptr_t)memory, s->pages };
     do_order(s, SWEEP, &way);
     measure(s, &way);
