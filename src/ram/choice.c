@@ -45,6 +45,9 @@ static const struct peer_load first_peer = {
     0.4 /* of one that tells something new: a trial of what goes raw, noise where none was thought to be */
 #define PART_WEIGHT 0.03 /* in the parts that kinds have: what is sent changes from stretch to stretch of memory */
 #define LEAST_PART 1e-4  /* a kind that is not seen still gets what would be best for it */
+#define APART_GAIN                                                                                                     \
+    0.85 /* of the time when all go raw: a copy, and more runs to place, are what telling apart costs                  \
+          */
 #define FIRST_RUNG 4
 #define FIRST_BATCHES 16 /* of a kind, in which all that promises something is tried */
 
@@ -59,7 +62,7 @@ static void kind_init(struct choice_kind *k) {
 }
 
 void choice_init(struct choice *c, unsigned channels, double cpus) {
-    *c = (struct choice){ .best = { .price = CPU_PRICE },
+    *c = (struct choice){ .best = { .price = CPU_PRICE, .raw = 1 },
                           .gather_ns = FIRST_GATHER_NS,
                           .write_ns = FIRST_WRITE_NS,
                           .link_ns = FIRST_LINK_NS,
@@ -210,11 +213,7 @@ bool choice_apart(struct choice *c, const struct compression_settings *s) {
         return set != CODEC_NONE;
     }
     LOCK_GUARD(&c->lock);
-    bool compressed = c->devices;
-    for (int k = 0; k < PAGE_KINDS; k++) {
-        compressed = compressed || c->best.rung[0][k] > 0 || (c->best.second > 0 && c->best.rung[1][k] > 0);
-    }
-    return compressed;
+    return c->devices || c->best.time < APART_GAIN * c->best.raw;
 }
 
 /* A batch of this kind is about to be sent. */

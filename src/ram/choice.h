@@ -123,7 +123,7 @@ void choice_set_cpus(struct choice *c, double cpus, unsigned threads);
 void choice_set_peer(struct choice *c, const struct peer_load *load);
 
 void choice_pick(struct choice *c, const struct compression_settings *s, enum page_kind kind, struct pick *pick);
-/* Whether pages of a kind are worth a unit of their own. Where nothing is compressed it would only cost copies. */
+/* Whether pages of a kind are worth a unit of their own. Where codecs gain little it would only cost copies. */
 bool choice_apart(struct choice *c, const struct compression_settings *s);
 /* Guest memory was read and sorted: bytes of it that are to be sent in full. */
 void choice_gathered(struct choice *c, size_t raw, struct span span);

@@ -72,6 +72,7 @@ void settle_find(const struct settle_table *t, struct settled *s) {
     int rung[2][PAGE_KINDS];
     double price = t->cpu_price;
     *s = (struct settled){ 0 };
+    struct rung_time raw = sum(t, s->rung[0]);
     for (int n = 0; n < PRICES; n++, price *= PRICE_STEP) {
         for (int k = 0; k < PAGE_KINDS; k++) {
             rung[1][k] = cheapest(t->rung[k], price);
@@ -85,4 +86,5 @@ void settle_find(const struct settle_table *t, struct settled *s) {
             consider(t, rung, price, s);
         }
     }
+    s->raw = time_of(t, &raw, &raw, 0);
 }
