@@ -11,6 +11,7 @@
 #include "memory.h"
 #include "report.h"
 #include "settings.h"
+#include "video.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -63,6 +64,10 @@ int main(void) {
     }
     if ((settings.disk != 0 || settings.disk_read != 0) && disk_start(&settings, "/dev/vda") != 0) {
         report_error("no disk: %s", strerror(errno));
+        return 1;
+    }
+    if (settings.video != 0 && video_start(&settings) != 0) {
+        report_error("no video RAM");
         return 1;
     }
     report_line("ready");

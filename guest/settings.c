@@ -35,6 +35,7 @@ static const struct {
     { "gw.disk", offsetof(struct settings, disk), 0, 1 },
     { "gw.diskrate", offsetof(struct settings, disk_rate), 0, UINT32_MAX },
     { "gw.diskread", offsetof(struct settings, disk_read), 0, 64 },
+    { "gw.video", offsetof(struct settings, video), 0, UINT32_MAX },
 };
 
 static int parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *value) {

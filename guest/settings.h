@@ -20,6 +20,7 @@ struct settings {
     uint64_t disk;      /* gw.disk: 1 writes /dev/vda and reads it back */
     uint64_t disk_rate; /* gw.diskrate: KiB/s that are written to it; 0: as fast as it goes */
     uint64_t disk_read; /* gw.diskread: threads that read it all the time */
+    uint64_t video;     /* gw.video: KiB/s that are written to video RAM; 0: none */
 };
 
 /* Fills in the defaults, then what `path` (/proc/cmdline) says. Unknown gw.* words and bad values are told on stderr
