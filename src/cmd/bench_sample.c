@@ -134,7 +134,7 @@ static struct source *open_blocks(struct vmm *vmm, size_t *count, struct error *
         return NULL;
     }
     for (size_t i = 0; i < vmm->ram_count && vmm->ram[i].guest; i++) {
-        struct backing *block = memory_open(&vmm->ram[i], vmm->pid, false, err);
+        struct backing *block = memory_open(&vmm->ram[i], vmm->pid, err);
         if (block == NULL) {
             break;
         }

@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "remote/pin.h"
 #include "view/memory.h"
 
 #include <unistd.h>
@@ -37,12 +38,33 @@ void destination_ram_init(struct destination_ram *r, struct loop *loop, struct c
     cpu_pace_init(&r->pace, budget == PARAM_AUTO ? 0 : (unsigned)budget);
 }
 
+/* Before the blocks are opened, which see that the id is right. */
+static void pin(struct destination_ram *r, const struct vmm *vmm) {
+    struct error err = { 0 };
+    bool needed = false;
+    for (size_t i = 0; i < vmm->ram_count; i++) {
+        needed = needed || vmm->ram[i].kind == VMM_RAM_MEMORY;
+    }
+    r->pin = needed && vmm->pid > 0 ? pin_open(vmm->pid, &err) : NULL;
+    atomic_store(&r->pinned, r->pin != NULL);
+    if (needed && r->pin == NULL) {
+        log_info("memory is placed in the slower way: %s", err.desc);
+    }
+}
+
+void destination_ram_placed(struct destination_ram *r) {
+    atomic_store(&r->pinned, false);
+    pin_close(r->pin);
+    r->pin = NULL;
+}
+
 static int open_blocks(struct destination_ram *r, const struct vmm *vmm, struct error *err) {
     if (ram_init(&r->ram, vmm->ram_count, err) < 0) {
         return -1;
     }
+    pin(r, vmm);
     for (size_t i = 0; i < vmm->ram_count; i++) {
-        if (ram_open_destination(&r->ram, i, memory_open(&vmm->ram[i], vmm->pid, true, err), err) < 0 ||
+        if (ram_open_destination(&r->ram, i, memory_open_to_place(&vmm->ram[i], vmm->pid, &r->pinned, err), err) < 0 ||
             ram_make_empty(&r->ram.blocks[i], err) < 0) {
             return -1;
         }
@@ -116,6 +138,7 @@ void destination_ram_close(struct destination_ram *r) {
     cpu_pace_end(&r->pace);
     ram_receive_close(r->receive);
     r->receive = NULL;
+    destination_ram_placed(r);
     devices_close(&r->devices);
     cpu_pace_destroy(&r->pace);
     ram_free(&r->ram);

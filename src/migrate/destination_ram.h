@@ -16,7 +16,10 @@
 #include "ram/receive.h"
 #include "vmm/vmm.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
+
+struct pin;
 
 struct destination_ram {
     struct loop *loop;
@@ -26,6 +29,8 @@ struct destination_ram {
     struct cpu_pace pace; /* follows cpu-budget */
     struct devices devices;
     struct ram_receive *receive; /* NULL until destination_ram_open() */
+    struct pin *pin;             /* NULL: none */
+    atomic_bool pinned;          /* what is placed may rely on it */
     struct loop_watch watch;
     struct load_report load;
 };
@@ -38,6 +43,8 @@ int destination_ram_open(struct destination_ram *r, const struct vmm *vmm, const
                          struct error *err);
 /* Waits, in the loop, until everything of the pass is in place, or the source was told what is not. */
 int destination_ram_await(struct destination_ram *r, json_int_t pass, struct error *err);
+/* Everything is in place for good: the VMM is let alone. */
+void destination_ram_placed(struct destination_ram *r);
 /* The guest stands still soon: every wait is the guest's, and what receiving costs is of no use to the source. */
 void destination_ram_hurry(struct destination_ram *r);
 /* Why memory does not arrive any more, when that is not that the connection broke: a cause, where other failures may be

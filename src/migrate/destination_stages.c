@@ -116,6 +116,7 @@ int destination_device(struct destination *d, json_t *args, json_t *reply, struc
         return error_set(err, ERROR_PEER,
                          "the source goes on although pages are missing that were spoiled on its side");
     }
+    destination_ram_placed(&d->ram);
     if (d->vmm->ops->wait_loaded(d->vmm, LOAD_TIMEOUT, err) < 0) {
         return -1;
     }

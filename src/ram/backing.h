@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -83,6 +84,8 @@ struct backing_memory {
     int origin; /* the file that is mapped there, from its beginning: what nobody has written is its; for reading, not
                    owned; -1: none, that is zeros */
     bool own;   /* as struct backing has it */
+    const atomic_bool *pinned; /* while it is true `pid` is that process's and nobody else's, whatever becomes of it;
+                                  NULL: that is not known. It becomes false only while nobody places anything. */
 };
 
 /* Memory of another process: what it has mapped there for itself, private and writable (whoever opens it has seen to

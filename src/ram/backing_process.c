@@ -20,8 +20,9 @@
  * Reading is process_vm_readv(): a third faster than /proc/PID/mem. It takes a process id, and an id may be another
  * process's by the time of a call; but a pidfd that says behind the call that the process has not ended proves that the
  * id was its own all the while. (An id is free for others only when its process has ended and was waited for.) Writing
- * cannot be taken back, so it goes through the descriptor of /proc/PID/mem, which holds on to the memory that it was
- * opened for.
+ * cannot be taken back. So it is process_vm_writev() as long as somebody holds on to the id, which takes half of the
+ * CPU time (docs/architecture.md), and else goes through the descriptor of /proc/PID/mem, which holds on to the memory
+ * that it was opened for.
  */
 #include "ram/backing.h"
 
@@ -49,6 +50,7 @@ struct memory {
     uint64_t address;
     pid_t pid;
     int fd, pidfd, origin;
+    const atomic_bool *pinned;
     struct population population;
     uint64_t *there; /* as the last look() found it; NULL: nobody has looked */
     uint64_t *data;  /* what the origin holds; NULL: no origin, or nobody has looked */
@@ -211,8 +213,27 @@ static uint64_t memory_allocated(const struct backing *b) {
 
 /* ---- writing ---- */
 
+/* Bytes that were written, from the first one on. */
+static uint64_t write_process(const struct memory *m, uint64_t at, uint64_t size, const uint8_t *from) {
+    struct iovec local = { (void *)(uintptr_t)from, size };               /* NOLINT(performance-no-int-to-ptr) */
+    struct iovec remote = { (void *)(uintptr_t)(m->address + at), size }; /* NOLINT(performance-no-int-to-ptr) */
+    if (m->pinned == NULL || !atomic_load_explicit(m->pinned, memory_order_acquire)) {
+        return 0;
+    }
+    ssize_t n = process_vm_writev(m->pid, &local, 1, &remote, 1, 0);
+    return n > 0 ? (uint64_t)n : 0;
+}
+
 static int memory_place(struct backing *b, uint64_t at, uint64_t size, const uint8_t *from, struct error *err) {
     const struct memory *m = memory_of(b);
+    uint64_t done = write_process(m, at, size, from);
+    if (done == size) {
+        return 0;
+    }
+    /* it is not allowed here, or is cut: this way says what it is */
+    at += done;
+    from += done;
+    size -= done;
     ssize_t n = io_write_at(m->fd, from, size, m->address + at);
     return n == (ssize_t)size ? 0 : cannot(b, n, "written", err);
 }
@@ -324,6 +345,7 @@ struct backing *backing_open_memory(const struct backing_memory *memory, struct 
     m->pid = memory->pid;
     m->fd = memory->fd;
     m->origin = memory->origin;
+    m->pinned = memory->pinned;
     m->pidfd = m->population.pagemap = -1;
     enum population_kind kind = memory->page_size != RAM_PAGE_SIZE ? POPULATION_HUGE
                                 : memory->origin >= 0              ? POPULATION_COPIES

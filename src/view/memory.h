@@ -8,8 +8,10 @@
 #include "vmm/vmm.h"
 
 /* Of an inspected VMM, process `pid`, which keeps the block and its descriptor until backing_close(), the caller's to
- * call. `write`: at the destination. NULL on error. */
-struct backing *memory_open(const struct vmm_ram *ram, pid_t pid, bool write, struct error *err);
+ * call. The first one is only read. `pinned`: as struct backing_memory has it. NULL on error. */
+struct backing *memory_open(const struct vmm_ram *ram, pid_t pid, struct error *err);
+struct backing *memory_open_to_place(const struct vmm_ram *ram, pid_t pid, const atomic_bool *pinned,
+                                     struct error *err);
 
 /* Bytes of the host's memory that a block has now; 0 when that cannot be told. */
 uint64_t memory_held(const struct vmm_ram *ram, pid_t pid);

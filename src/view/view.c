@@ -17,7 +17,7 @@ int view_open(struct view *v, const struct vmm *vmm, struct ram *ram, struct err
         return -1;
     }
     for (size_t i = 0; i < vmm->ram_count; i++) {
-        if (ram_open_source(ram, i, memory_open(&vmm->ram[i], vmm->pid, false, err), err) < 0) {
+        if (ram_open_source(ram, i, memory_open(&vmm->ram[i], vmm->pid, err), err) < 0) {
             return -1;
         }
     }
