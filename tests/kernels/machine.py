@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A machine that boots a kernel for one job, and what it brings back.
 
-The third disk carries the job there, as JSON, and the results back, as a tar archive that is written over it."""
+The third disk carries the job there, as JSON, and the results back, as a tar archive that is written over it. The fourth
+is empty: files on a disk are tracked in another way than those on tmpfs."""
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 from gwtest import places, process  # noqa: E402
 
 RESULTS = 64 << 20  # bytes, a sparse file
+SCRATCH = "1024M"  # likewise
 SAID = "test-kernels: "  # how lines begin that are for people
 
 
@@ -36,9 +38,9 @@ class Outcome:
         return [line for line in self.console if any(word in line for word in words)]
 
 
-def _arguments(kernel, root, tree, results, memory, append):
+def _arguments(kernel, disks, memory, append):
     drives = []
-    for number, (path, mode) in enumerate([(root, "on"), (tree, "on"), (results, "off")]):
+    for number, (path, mode) in enumerate(zip(disks, ("on", "on", "off", "off"))):
         drives += ["-drive", f"if=none,id=d{number},file={path},format=raw,readonly={mode},cache=unsafe",
                    "-device", f"virtio-blk-pci,drive=d{number}"]
     # An oops must not pass for a test that failed; a panic ends the machine, which is not started again.
@@ -82,7 +84,10 @@ def run(kernel, root, tree, job, logs, limit, memory=3072, append="", verbose=Fa
         with open(disk, "wb") as file:
             file.write(json.dumps(job).encode())
             file.truncate(RESULTS)
-        machine = process.spawn(_arguments(kernel, root, tree, disk, memory, append), stdin=subprocess.DEVNULL,
+        scratch = os.path.join(directory, "scratch")
+        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", scratch, SCRATCH], check=True,
+                       stdout=subprocess.DEVNULL)
+        machine = process.spawn(_arguments(kernel, (root, tree, disk, scratch), memory, append), stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         lines = []
         reader = threading.Thread(target=lambda: lines.extend(
