@@ -33,7 +33,7 @@ static struct send_channel *free_channel(struct ram_send *s, bool to_end) {
 
 /* One goes on where another one has left off, if that is to be had: what lies on few shelves is less than on many. */
 static bool may_gather(struct ram_send *s) {
-    if (s->gathering == s->max_gathering || (s->unused == NULL && s->batches == s->max_batches)) {
+    if (s->gathering >= s->max_gathering || (s->unused == NULL && s->batches == s->max_batches)) {
         return false;
     }
     bool room = s->spare != NULL || s->shelves < s->max_shelves;

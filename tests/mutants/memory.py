@@ -105,4 +105,6 @@ MUTANTS = table(
     ("silent", "what nobody tells is looked for", "removal.c", " || ram->blocks[i].backing->silent", "", "meson:platform-view"),
     ("gone-is-dirty", "what was given back is dirty, whatever was sent of it", "removal.c", " | gone[i]", " | (gone[i] & 0)",
      "meson:platform-view"),
+    ("fewer-threads", "threads that gather are no more than they are told to be, also while a pass runs", "send_thread.c",
+     "s->gathering >= s->max_gathering", "s->gathering == s->max_gathering", "meson:versions"),
 )

@@ -2,6 +2,7 @@
 /* Sender and receiver over many passes in which pages change a little, not at all, to zero and back: with digests and
  * the cache or without, with any number of threads, and with all of it changing while it runs. */
 #include "base/bits.h"
+#include "ram/send_internal.h"
 #include "rig.h"
 
 #include <unistd.h>
@@ -241,6 +242,48 @@ static void settings_change_while_it_runs(void **state) {
     rig_close(&r);
 }
 
+/* Told to be fewer, threads that gather go on with what they have in their hands, and with nothing new. */
+static void be_fewer(void) {
+    struct rig r;
+    struct error err = { 0 };
+    uint8_t data[RAM_PAGE_SIZE];
+    uint64_t done = 0;
+    bool told = false;
+    open_rig(&r, (struct rig_plan){ .channels = 1, .pages_per_batch = 16, .codec = CODEC_ZSTD, .threads = 4 });
+    atomic_store(&r.compression.level[CODEC_ZSTD], 12);
+    while (!told) { /* in most passes several gather at once */
+        for (uint64_t page = 0; page < block_pages[0]; page++) {
+            random_text(&seed, data, sizeof(data));
+            rig_write(&r, 0, page, data);
+        }
+        assert_int_equal(ram_send_start(r.send, true), ++r.pass);
+        int rc;
+        while ((rc = ram_send_poll(r.send, &err)) == 0) {
+            uint64_t by_now = COUNTED(&r, done); /* before the look: several of them did all of it, if there are yet */
+            pthread_mutex_lock(&r.send->lock);
+            unsigned gathering = r.send->gathering;
+            pthread_mutex_unlock(&r.send->lock);
+            if (told && gathering > 1 && by_now > done) {
+                assert_true(by_now - done <= 4 * PAGE_KINDS * 16); /* what four shelves hold */
+            } else if (!told && gathering > 1 && by_now < block_pages[0] / 4) {
+                ram_send_set_threads(r.send, 1, 1);
+                done = COUNTED(&r, done);
+                told = true;
+            }
+        }
+        assert_ok(rc > 0 && rig_wait_received(&r, r.pass, &err) == 0, &err);
+    }
+    rig_assert_equal(&r);
+    rig_close(&r);
+}
+
+static void fewer_threads_while_it_runs(void **state) {
+    (void)state;
+    for (int i = 0; i < 5; i++) { /* which of them sees it first is chance */
+        be_fewer();
+    }
+}
+
 /* What the destination has rejected comes again in full, whatever was remembered of it. */
 static void what_is_forgotten_comes_in_full(void **state) {
     (void)state;
@@ -297,6 +340,7 @@ int main(void) {
         cmocka_unit_test(a_small_change_is_a_small_frame),
         cmocka_unit_test(zero_and_back),
         cmocka_unit_test(settings_change_while_it_runs),
+        cmocka_unit_test(fewer_threads_while_it_runs),
         cmocka_unit_test(what_is_forgotten_comes_in_full),
         cmocka_unit_test(closed_in_the_middle),
     };
