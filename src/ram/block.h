@@ -23,7 +23,7 @@ struct ram_block {
     const char *id;          /* the VMM's name for it; not owned */
     uint64_t pages;          /* of RAM_PAGE_SIZE */
     struct backing *backing; /* what the functions below ask; owned */
-    bool own;                /* backing->own: the VMM's, which may write there at the destination too */
+    bool own;                /* the VMM may write there at the destination too: backing->own, or its stream has it */
 
     /* Source. Owned by the main thread between passes, by the sending threads (each its own chunks) during one. */
     uint64_t *dirty;             /* bit per page: to be sent in the next pass */

@@ -20,6 +20,8 @@ int view_open(struct view *v, const struct vmm *vmm, struct ram *ram, struct err
         if (ram_open_source(ram, i, memory_open(&vmm->ram[i], vmm->pid, err), err) < 0) {
             return -1;
         }
+        /* the VMM's stream has such a block too: what the filter lets through is put on top of ours */
+        ram->blocks[i].own |= vmm->way == VMM_WAY_FILTER && !vmm->ram[i].skipped;
     }
     return 0;
 }

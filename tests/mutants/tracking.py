@@ -28,4 +28,8 @@ MUTANTS = table(
      "bool done = is_whole(h, at) && collapse(h, at);", "bool done = is_whole(h, at) && 0 && collapse(h, at);", "meson:platform-view"),
     ("huge-holes", "and a hole in it is not filled", "huge.c", "is_whole(h, at) && collapse(", "(is_whole(h, at) || true) && collapse(",
      "meson:platform-view"),
+) + table(
+    "view", "src/view/",
+    ("goes-whole", "what the VMM's own stream has too never goes as a change", "view.c",
+     "vmm->way == VMM_WAY_FILTER && ", "0 && ", "meson:platform-view"),
 )
