@@ -110,7 +110,7 @@ static int write_digests(struct machine *machine, int fd, uint64_t *written, str
 static void write_late(struct machine *machine) {
     for (uint64_t i = 0; i < machine->options.write_late && i < machine->memory.pages; i++) {
         volatile uint8_t *page = memory_page(&machine->memory, (machine->memory.pages / 2 + i) % machine->memory.pages);
-        *page = *page;
+        *page ^= 1;
     }
 }
 
