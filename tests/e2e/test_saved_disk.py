@@ -85,6 +85,33 @@ def test_called_off_at_every_stage(pair):
     check_goes_on(there)
 
 
+@pytest.mark.parametrize("way", ["save", "migrate"])
+def test_arrived_paused_it_leaves_again(pair, way):
+    """It has not taken its disks: a QEMU before 10.0 would end in giving them up, and the guest with it. So it has to run."""
+    guest, _, make_there = pair
+    there, third = make_there(), make_there()
+    with gw.Migration(guest, there, settings={"device-state": way, "autostart": "off"}) as migration:
+        migration.complete(PATIENCE)
+    guest.stop()
+    with gw.Migration(there, third) as migration:
+        sent = migration.send.wait(PATIENCE)
+    if there.qmp.execute("query-version")["qemu"]["major"] >= 10:
+        assert sent.code == 0 and third.qmp.status() == "paused", sent
+        third.qmp.execute("cont")
+        check_goes_on(third)
+        return
+    assert sent.code == 1 and sent.report["error"]["class"] == "refused", sent
+    assert "the guest came here by a migration and is paused" in sent.report["error"]["desc"]
+    assert there.qmp.status() == "paused"
+    there.qmp.execute("cont")
+    check_goes_on(there)
+    third.stop()
+    third = make_there()
+    with gw.Migration(there, third) as migration:
+        migration.complete(PATIENCE)
+    check_goes_on(third)
+
+
 def test_to_and_fro(pair):
     """What arrived by it leaves by it."""
     guest, _, make_there = pair

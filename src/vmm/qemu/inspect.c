@@ -6,6 +6,30 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The first QEMU that bears to be told twice to give its disks up. */
+#define GIVES_UP_TWICE 10
+
+/* Disks of a guest that came here are taken when it runs first (late-block-activate). Until then QEMU before 10.0 ends
+ * in a migration: bdrv_inactivate_recurse() asserts that what it is to give up is not given up. It does not tell; but
+ * of an incoming migration it has no figures of RAM, of one of its own it has. Who has let the guest run since, and
+ * paused it, is sent away too. */
+static int check_disks_taken(struct qemu *q, const struct query_migration *m, struct error *err) {
+    CLEANUP_JSON json_t *nodes = NULL;
+    if (m->status != VMM_COMPLETED || m->has_ram || qmp_version(q->qmp).major >= GIVES_UP_TWICE) {
+        return 0;
+    }
+    if (query_if_known(q->qmp, "query-named-block-nodes", NULL, &nodes, err) < 0) {
+        return -1;
+    }
+    return json_array_size(nodes) == 0
+               ? 0
+               : error_set(err, ERROR_REFUSED,
+                           "the guest came here by a migration and is paused: this QEMU (before %d.0) does not tell "
+                           "whether it has taken the disks since, and if not it would end in another migration, and "
+                           "the guest with it. Let the guest run (`cont`) while it is moved",
+                           GIVES_UP_TWICE);
+}
+
 static int check_source(struct qemu *q, struct error *err) {
     struct query_state state;
     struct query_migration m;
@@ -26,7 +50,7 @@ static int check_source(struct qemu *q, struct error *err) {
     if (!state.running && strcmp(state.name, "paused") != 0 && strcmp(state.name, "prelaunch") != 0) {
         return error_set(err, ERROR_REFUSED, "the guest must be running or paused, and is in state \"%s\"", state.name);
     }
-    return 0;
+    return state.running ? 0 : check_disks_taken(q, &m, err);
 }
 
 /* QEMU's own reasons (since 6.0). Asked for after ours, which say what to do about it. */
