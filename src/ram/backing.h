@@ -24,6 +24,11 @@
 
 struct backing;
 
+struct backing_part {
+    uint64_t at, size;
+};
+#define BACKING_PARTS 64u /* at most at once */
+
 struct backing_ops {
     const char *name;
 
@@ -48,6 +53,10 @@ struct backing_ops {
     int (*make_empty)(struct backing *b, struct error *err);
     /* Puts whole pages in place. */
     int (*place)(struct backing *b, uint64_t at, uint64_t size, const uint8_t *from, struct error *err);
+    /* The same for several stretches at once, of which the pages lie one behind the other at `from`. NULL: this kind
+     * has nothing quicker than one after the other. */
+    int (*place_parts)(struct backing *b, const struct backing_part *parts, unsigned count, const uint8_t *from,
+                       struct error *err);
     /* Makes whole pages zero: where memory was neither reserved nor preallocated it goes back to the host. */
     int (*zero)(struct backing *b, uint64_t at, uint64_t size, struct error *err);
 

@@ -238,6 +238,27 @@ static int memory_place(struct backing *b, uint64_t at, uint64_t size, const uin
     return n == (ssize_t)size ? 0 : cannot(b, n, "written", err);
 }
 
+/* One call for all: pages of a kind come from here and there. What it does not do the slower way does again. */
+static int memory_place_parts(struct backing *b, const struct backing_part *parts, unsigned count, const uint8_t *from,
+                              struct error *err) {
+    const struct memory *m = memory_of(b);
+    struct iovec local = { (void *)(uintptr_t)from, 0 }, remote[BACKING_PARTS] = { 0 };
+    for (unsigned i = 0; i < count; i++) {
+        remote[i] = (struct iovec){ (void *)(uintptr_t)(m->address + parts[i].at), parts[i].size }; /* NOLINT */
+        local.iov_len += parts[i].size;
+    }
+    if (m->pinned != NULL && atomic_load_explicit(m->pinned, memory_order_acquire) &&
+        process_vm_writev(m->pid, &local, 1, remote, count, 0) == (ssize_t)local.iov_len) {
+        return 0;
+    }
+    for (unsigned i = 0; i < count; from += parts[i++].size) {
+        if (memory_place(b, parts[i].at, parts[i].size, from, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 /* Where it is zero already nothing is written: a page that nobody has touched yet stays so. Nobody but the process
  * itself can give memory back. */
 static int clear_piece(struct backing *b, uint64_t at, uint64_t size, uint8_t *piece, struct error *err) {
@@ -311,6 +332,7 @@ static const struct backing_ops memory_ops = {
     .allocated = memory_allocated,
     .make_empty = memory_make_empty,
     .place = memory_place,
+    .place_parts = memory_place_parts,
     .zero = memory_zero,
     .close = memory_close,
 };

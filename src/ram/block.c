@@ -181,6 +181,33 @@ int ram_place(struct ram_block *b, uint64_t first, uint64_t count, const uint8_t
     return b->backing->ops->place(b->backing, first * RAM_PAGE_SIZE, count * RAM_PAGE_SIZE, data, err);
 }
 
+/* At most BACKING_PARTS of them. */
+static int place_parts(struct backing *b, const struct frame_run *runs, uint32_t count, const uint8_t *data,
+                       struct error *err) {
+    struct backing_part parts[BACKING_PARTS];
+    for (uint32_t i = 0; i < count; i++) {
+        parts[i] = (struct backing_part){ runs[i].first * RAM_PAGE_SIZE, (uint64_t)runs[i].count * RAM_PAGE_SIZE };
+    }
+    return b->ops->place_parts(b, parts, count, data, err);
+}
+
+int ram_place_runs(struct ram_block *b, const struct frame_run *runs, uint32_t count, const uint8_t *data,
+                   struct error *err) {
+    uint32_t most = b->backing->ops->place_parts != NULL ? BACKING_PARTS : 1;
+    for (uint32_t i = 0, n; i < count; i += n) {
+        n = count - i < most ? count - i : most;
+        int rc = n == 1 ? ram_place(b, runs[i].first, runs[i].count, data, err)
+                        : place_parts(b->backing, runs + i, n, data, err);
+        if (rc < 0) {
+            return -1;
+        }
+        for (uint32_t k = i; k < i + n; k++) {
+            data += (size_t)runs[k].count * RAM_PAGE_SIZE;
+        }
+    }
+    return 0;
+}
+
 int ram_place_zero(struct ram_block *b, uint64_t first, uint64_t count, struct error *err) {
     return b->backing->ops->zero(b->backing, first * RAM_PAGE_SIZE, count * RAM_PAGE_SIZE, err);
 }

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "ram/backing.h"
+#include "wire/frame.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -78,8 +79,11 @@ int ram_skip_holes(struct ram_block *b, struct error *err);
 /* Destination, before the first pass: makes the block read as zeros everywhere, as backing_ops has it. */
 int ram_make_empty(struct ram_block *b, struct error *err);
 
-/* Destination: puts `count` whole pages in place, or makes them zero (a hole where memory was not promised). */
+/* Destination: puts `count` whole pages in place, or those of `count` runs, one behind the other at `data`; or makes
+ * them zero (a hole where memory was not promised). */
 int ram_place(struct ram_block *b, uint64_t first, uint64_t count, const uint8_t *data, struct error *err);
+int ram_place_runs(struct ram_block *b, const struct frame_run *runs, uint32_t count, const uint8_t *data,
+                   struct error *err);
 int ram_place_zero(struct ram_block *b, uint64_t first, uint64_t count, struct error *err);
 
 /* Source: copies `count` pages out. */

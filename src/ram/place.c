@@ -111,13 +111,7 @@ static bool digest_is_right(struct placer *p, const struct frame *f, const uint8
 }
 
 static int place_runs(struct placer *p, const struct frame *f, const uint8_t *pages, struct error *err) {
-    for (uint32_t i = 0; i < f->runs; i++) {
-        if (ram_place(&p->ram->blocks[f->index], p->runs[i].first, p->runs[i].count, pages, err) < 0) {
-            return -1;
-        }
-        pages += (size_t)p->runs[i].count * RAM_PAGE_SIZE;
-    }
-    return 0;
+    return ram_place_runs(&p->ram->blocks[f->index], p->runs, f->runs, pages, err);
 }
 
 static int place_right(struct placer *p, const struct frame *f, const uint8_t *pages, struct error *err) {

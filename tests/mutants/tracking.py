@@ -5,6 +5,13 @@ from table import table
 PRIVATE = "meson:platform-tracker_private"
 
 MUTANTS = table(
+    "remote", "src/remote/",
+    ("keeps-the-id", "who holds a process's id never takes the word of its end", "pin.c",
+     "WSTOPPED | WNOHANG | WNOWAIT | __WALL", "WSTOPPED | WEXITED | WNOHANG | __WALL", "meson:platform-pin"),
+    ("passes-signals-on", "a signal that comes meanwhile is delivered", "pin.c", "event != 0 ? 0 : signal", "0", "meson:platform-pin"),
+    ("stays-stopped", "a process that was stopped by a signal stays stopped", "pin.c",
+     "event == PTRACE_EVENT_STOP && is_group_stop(signal)", "0", "meson:platform-pin"),
+) + table(
     "track", "src/track/",
     ("private-holes-async", "a scan of private memory makes no markers for what is not there", "tracker_async.c",
      "memory == TRACKER_PRIVATE ? PAGE_IS_PRESENT | PAGE_IS_SWAPPED : 0", "memory == TRACKER_PRIVATE ? 0 : 0", PRIVATE),

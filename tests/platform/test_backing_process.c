@@ -25,6 +25,7 @@ struct scene {
     struct target target;
     int fd;
     struct backing *backing;
+    atomic_bool pinned; /* its process's id is held, as far as the backing knows */
     uint64_t populated[(8 * 512) / 64], gone[(8 * 512) / 64]; /* of the last look */
 };
 
@@ -40,7 +41,8 @@ static void open_backing(struct scene *s) {
                                      .address = target_start_address(&s->target),
                                      .pid = s->target.pid,
                                      .fd = s->fd,
-                                     .origin = s->target.file };
+                                     .origin = s->target.file,
+                                     .pinned = &s->pinned };
     s->backing = backing_open_memory(&memory, &err);
     assert_ok(s->backing != NULL, &err);
     assert_true(!s->backing->own && s->backing->silent && s->backing->size == memory.size);
@@ -357,6 +359,33 @@ static void huge_pages_come(void **state) {
     assert_int_equal(huge, size / 1024);
 }
 
+/* In one call where the process's id is held, and one after the other where not. */
+static void here_and_there(void **state) {
+    (void)state;
+    static uint8_t bytes[6 * PAGE];
+    const struct backing_part parts[] = { { 3 * PAGE, PAGE }, { 9 * PAGE, 3 * PAGE }, { 40 * PAGE, 2 * PAGE } };
+    for (int pinned = 0; pinned < 2; pinned++) {
+        struct scene s;
+        struct error err = { 0 };
+        scene_begin(&s, -1, PAGES, SMALL_PAGE);
+        atomic_store(&s.pinned, pinned != 0);
+        for (unsigned i = 0; i < 6; i++) {
+            memset(bytes + i * PAGE, (int)i + 1, PAGE);
+        }
+        assert_ok(s.backing->ops->place_parts(s.backing, parts, 3, bytes, &err) == 0, &err);
+        assert_string_equal(look(&s), " 3 9 10 11 40 41 |");
+        const uint64_t word = UINT64_C(0x0101010101010101);
+        for (unsigned i = 0; i < 6; i++) {
+            assert_int_equal(read_word(&s, (const uint64_t[]){ 3, 9, 10, 11, 40, 41 }[i]), (i + 1) * word);
+        }
+        /* a part that is not there is named, and not passed over */
+        target_ask(&s.target, TARGET_UNMAP, 10, 1);
+        assert_int_equal(s.backing->ops->place_parts(s.backing, parts, 3, bytes, &err), -1);
+        assert_non_null(strstr(err.desc, "mapped any more"));
+        scene_end(&s);
+    }
+}
+
 /* ---- a process that goes ---- */
 
 static void memory_that_is_not_mapped_any_more(void **state) {
@@ -473,6 +502,7 @@ int main(void) {
         cmocka_unit_test(zeros),
         cmocka_unit_test(empty_template),
         cmocka_unit_test(huge_pages_come),
+        cmocka_unit_test(here_and_there),
         cmocka_unit_test(memory_that_is_not_mapped_any_more),
         cmocka_unit_test(a_process_that_has_ended),
         cmocka_unit_test(an_id_of_another),
