@@ -7,9 +7,10 @@ LIMIT = "tests/faults/test_stop_limit.py::"
 
 MUTANTS = table(
     "ground", "src/",
-    ("touched-is-not-written", "what was only touched behind the last look is no write", "migrate/source_verify.c",
-     "return bits_test(b->sent, page) || !is_zero(bytes, RAM_PAGE_SIZE);", "return is_zero(bytes, 1) || true;",
-     "tests/e2e/test_saved_disk.py::test_arrived_paused_it_leaves_again[raw-migrate]"),
+    ("touched-is-not-written", "what has what was sent is no late write, whatever touched it", "migrate/source_verify.c",
+     "return !digest_equal(digest_page(&s->sender.key, bytes), sent);",
+     "return !digest_equal(digest_page(&s->sender.key, bytes), sent) || true;",
+     "tests/faults/test_late_writes.py::test_pages_that_hold_what_was_sent"),
     ("late-writes", "what was written behind the last look ends the attempt", "migrate/source_verify.c",
      "if (rc == 0 && late.pages > 0)", "if (0)", "tests/faults/test_late_writes.py::test_a_device_that_writes_while_its_state_is_saved"),
     ("stop-limit", "the guest stands still until stop-limit and no longer", "migrate/switchover.c",

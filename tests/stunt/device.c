@@ -107,16 +107,17 @@ static int write_digests(struct machine *machine, int fd, uint64_t *written, str
 }
 
 /* What no device may do: the guest stands still and its memory was read for the last time. */
-static void write_late(struct machine *machine) {
-    for (uint64_t i = 0; i < machine->options.write_late && i < machine->memory.pages; i++) {
+static void write_late(struct machine *machine, uint64_t pages, uint8_t change) {
+    for (uint64_t i = 0; i < pages && i < machine->memory.pages; i++) {
         volatile uint8_t *page = memory_page(&machine->memory, (machine->memory.pages / 2 + i) % machine->memory.pages);
-        *page ^= 1;
+        *page ^= change;
     }
 }
 
 int device_save_rest(struct machine *machine, enum runstate state, int fd, uint64_t *written, struct error *err) {
     CLEANUP_BLOB struct blob body = { 0 }, nothing = { 0 };
-    write_late(machine);
+    write_late(machine, machine->options.write_late, 1);
+    write_late(machine, machine->options.rewrite_late, 0);
     put_text(&body, machine_state_name(state));
     dirty_save(&machine->dirty, &body);
     if (write_filler(machine, machine->options.device_bytes - machine->options.device_bytes / 2, fd, written, err) <

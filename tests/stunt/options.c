@@ -25,6 +25,7 @@ static const char usage[] =
     "  --save-ms N                     how long xen-save-devices-state takes\n"
     "  --block-after COMMAND           from that command on something stands against a migration\n"
     "  --write-late N                  pages that a device writes while its state is saved, behind the stop\n"
+    "  --rewrite-late N                the same, with what they hold\n"
     "  --fail-load                     loading the device state fails\n"
     "  --no-hash, --no-check           send no hash of RAM; do not look at the one that comes\n"
     "  --extra-object TYPE:ID, --extra-device ID:TYPE, --private-ram   things to refuse\n"
@@ -50,6 +51,7 @@ enum option_code {
     OPT_PAUSE,
     OPT_DEVICE,
     OPT_WRITE_LATE,
+    OPT_REWRITE_LATE,
     OPT_FAIL_LOAD,
     OPT_OBJECT,
     OPT_PERIPHERAL,
@@ -81,6 +83,7 @@ static const struct option long_options[] = {
     { "pause-ms", required_argument, NULL, OPT_PAUSE },
     { "device-bytes", required_argument, NULL, OPT_DEVICE },
     { "write-late", required_argument, NULL, OPT_WRITE_LATE },
+    { "rewrite-late", required_argument, NULL, OPT_REWRITE_LATE },
     { "fail-load", no_argument, NULL, OPT_FAIL_LOAD },
     { "extra-object", required_argument, NULL, OPT_OBJECT },
     { "extra-device", required_argument, NULL, OPT_PERIPHERAL },
@@ -226,6 +229,8 @@ static int take_option(struct options *options, int code, const char *text, stru
         return number_bytes(text, "--device-bytes", &options->device_bytes, err);
     case OPT_WRITE_LATE:
         return number_count(text, "--write-late", 0, 1 << 20, &options->write_late, err);
+    case OPT_REWRITE_LATE:
+        return number_count(text, "--rewrite-late", 0, 1 << 20, &options->rewrite_late, err);
     case OPT_FAIL_LOAD:
         options->fail_load = true;
         return 0;

@@ -36,7 +36,7 @@ struct options {
     struct extra objects[OPTIONS_MAX], devices[OPTIONS_MAX];
     size_t object_count, device_count;
     uint64_t drain_ms, pause_ms;
-    uint64_t write_late; /* pages */
+    uint64_t write_late, rewrite_late; /* pages */
     uint64_t device_bytes;
     bool fail_load, private_ram, no_hash, no_check;
     const char *stats;       /* NULL for none */
