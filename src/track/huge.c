@@ -2,6 +2,7 @@
 #include "track/huge.h"
 
 #include "base/bits.h"
+#include "base/clock.h"
 #include "base/fault.h"
 #include "host/pagemap.h"
 
@@ -149,14 +150,18 @@ static bool collapse(const struct huge *h, uint64_t at) {
     return syscall(SYS_process_madvise, h->pidfd, &segment, 1, MADV_COLLAPSE, 0) == (long)SEGMENT;
 }
 
+/* Who waits for us to end waits so long at most. The rest is khugepaged's. */
+#define RESTORE_MOST (5 * CLOCK_S)
+
 void huge_restore(const struct huge *h, struct huge_count *count) {
+    int64_t end = clock_now() + RESTORE_MOST;
     *count = (struct huge_count){ 0 };
     for (size_t i = 0; i < h->range_count; i++) {
         const struct huge_range *r = &h->ranges[i];
         for (uint64_t k = bits_next_set(r->were, 0, r->count); k < r->count;
              k = bits_next_set(r->were, k + 1, r->count)) {
             uint64_t at = r->first + k * SEGMENT;
-            bool done = is_whole(h, at) && collapse(h, at);
+            bool done = clock_now() < end && is_whole(h, at) && collapse(h, at);
             count->noted++;
             count->restored += done ? 1 : 0;
             count->left += done ? 0 : 1;

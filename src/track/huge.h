@@ -30,7 +30,8 @@ struct huge_count {
 
 /* When nothing is tracked any more: makes them huge again. A segment that has lost pages since stays as it is. Copies
  * what was split, so it takes 0.2 ms for each such segment, in which the process may have to wait for a page fault: for
- * who has time, with the guest running. What fails is counted, no more. */
+ * who has time, with the guest running; 5 s in all at most, the rest is left to the kernel. What fails is counted, no
+ * more. */
 void huge_restore(const struct huge *h, struct huge_count *count);
 /* NULL is allowed. */
 void huge_close(struct huge *h);

@@ -332,6 +332,26 @@ def test_let_run_by_somebody_right_as_it_is_saved(make_scene):
     scene.check_runs_on()
 
 
+def test_a_disk_fails_when_its_guest_stands_still(make_scene):
+    """What comes late is no reason to leave a guest paused that ran, and whose disks only `cont` brings back."""
+    event = (b'{"timestamp": {"seconds": 1, "microseconds": 1}, "event": "BLOCK_IO_ERROR", "data": {"device": "d0", '
+             b'"operation": "write", "action": "stop", "reason": "No space left on device", "nospace": true}}\r\n')
+    told = []
+
+    def rewrite(line):
+        if monitor.seen[SAVE] and not told:
+            told.append(True)
+            return event + line
+        return line
+
+    scene = make_scene()
+    monitor = scene.watch(scene.source, rewrite=lambda line: rewrite(line))
+    error = scene.check_failed(scene.migrate(scene.spare(), source_monitor=monitor))
+    assert told and error["stage"] == "device" and "has stopped by itself" in error["desc"], error
+    scene.check_runs_on()
+    scene.check_retry()
+
+
 def test_a_disk_that_is_not_given_up(make_scene):
     """A QEMU that says so only when it is asked (10.0 and newer)."""
     def rewrite(line):

@@ -206,7 +206,7 @@ int qemu_can_move(struct vmm *vmm, struct error *err);
 /* The deadline becomes `limit` (INT64_MAX: none) behind the guest's stop, as far as that is known. */
 void qemu_follow_stop(struct qemu *q, int64_t limit);
 /* -1 when an event has said that the guest stopped by itself; *guest_ran becomes false then: nobody lets it run again.
- */
+ * NULL: it was stopped by us for certain, and runs again. */
 int qemu_check_was_stopped(struct qemu *q, uint8_t *guest_ran, struct error *err);
 
 /* switchover.c */

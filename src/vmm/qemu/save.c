@@ -79,7 +79,9 @@ int qemu_save_stop(struct qemu *q, int fd, int64_t *stopped_at, struct error *er
 
 /* By the events that are there. */
 int qemu_save_check_still(struct qemu *q, struct error *err) {
-    if (qmp_drive(q->qmp, err) < 0 || qemu_check_was_stopped(q, &q->did.save->guest_ran, err) < 0) {
+    /* It was our `stop` that it has stopped for: whatever is said since, a disk's error that comes late, it ran before,
+     * and only `cont` gives it its disks back. */
+    if (qmp_drive(q->qmp, err) < 0 || qemu_check_was_stopped(q, NULL, err) < 0) {
         return -1;
     }
     return q->resumed ? error_set(err, ERROR_REFUSED, "somebody has let the guest run here meanwhile") : 0;

@@ -41,7 +41,9 @@ int qemu_check_was_stopped(struct qemu *q, uint8_t *guest_ran, struct error *err
     if (q->by_itself[0] == '\0') {
         return 0;
     }
-    *guest_ran = false;
+    if (guest_ran != NULL) {
+        *guest_ran = false;
+    }
     return error_set(
         err, ERROR_REFUSED,
         "the guest has stopped by itself (%s) in the moment in which it was to be stopped: it is left here",
