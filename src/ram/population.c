@@ -117,6 +117,7 @@ static int find_by_scan(const struct population *p, uint64_t start, uint64_t end
     return 0;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): what is found is written there */
 int population_find(const struct population *p, uint64_t start, uint64_t end, uint64_t *there, uint64_t *unsure,
                     struct error *err) {
     struct result result = { start, there, unsure };

@@ -73,7 +73,7 @@ void settle_find(const struct settle_table *t, struct settled *s) {
     double price = t->cpu_price;
     *s = (struct settled){ 0 };
     struct rung_time raw = sum(t, s->rung[0]);
-    for (int n = 0; n < PRICES; n++, price *= PRICE_STEP) {
+    for (int n = 0; n < PRICES; n++) {
         for (int k = 0; k < PAGE_KINDS; k++) {
             rung[1][k] = cheapest(t->rung[k], price);
         }
@@ -85,6 +85,7 @@ void settle_find(const struct settle_table *t, struct settled *s) {
         if (n == PRICES - 1) {
             consider(t, rung, price, s);
         }
+        price *= PRICE_STEP;
     }
     s->raw = time_of(t, &raw, &raw, 0);
 }
