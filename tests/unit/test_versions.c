@@ -242,8 +242,11 @@ static void settings_change_while_it_runs(void **state) {
     rig_close(&r);
 }
 
-/* Told to be fewer, threads that gather go on with what they have in their hands, and with nothing new. */
-static void be_fewer(void) {
+#define PASSES_MOST 20 /* on a machine that others keep busy, threads may never work at once */
+
+/* Told to be fewer, threads that gather go on with what they have in their hands, and with nothing new. False: there
+ * never were several at work. */
+static bool be_fewer(void) {
     struct rig r;
     struct error err = { 0 };
     uint8_t data[RAM_PAGE_SIZE];
@@ -251,7 +254,7 @@ static void be_fewer(void) {
     bool told = false;
     open_rig(&r, (struct rig_plan){ .channels = 1, .pages_per_batch = 16, .codec = CODEC_ZSTD, .threads = 4 });
     atomic_store(&r.compression.level[CODEC_ZSTD], 12);
-    while (!told) { /* in most passes several gather at once */
+    for (int i = 0; !told && i < PASSES_MOST; i++) { /* in most passes several gather at once */
         for (uint64_t page = 0; page < block_pages[0]; page++) {
             random_text(&seed, data, sizeof(data));
             rig_write(&r, 0, page, data);
@@ -275,12 +278,16 @@ static void be_fewer(void) {
     }
     rig_assert_equal(&r);
     rig_close(&r);
+    return told;
 }
 
 static void fewer_threads_while_it_runs(void **state) {
     (void)state;
     for (int i = 0; i < 5; i++) { /* which of them sees it first is chance */
-        be_fewer();
+        if (!be_fewer()) {
+            print_message("skipped: in %d passes several threads never gathered at once here\n", PASSES_MOST);
+            skip();
+        }
     }
 }
 
