@@ -62,7 +62,7 @@ static void scene_end(struct scene *s) {
 
 /* What a look finds, as text: populated, and gone behind a bar. */
 static const char *look(struct scene *s) {
-    static char text[512];
+    static char text[64 << 10];
     struct error err = { 0 };
     memset(s->populated, 0, sizeof(s->populated));
     memset(s->gone, 0, sizeof(s->gone));
@@ -76,6 +76,7 @@ static const char *look(struct scene *s) {
             if (bits_test(map, page * unit)) {
                 assert_int_equal(bits_next_clear(map, page * unit, (page + 1) * unit), (page + 1) * unit);
                 n += (size_t)snprintf(text + n, sizeof(text) - n, " %u", (unsigned)page);
+                assert_true(n < sizeof(text));
             }
         }
     }
