@@ -105,10 +105,10 @@ static int check_given_up(struct qemu *q, struct error *err) {
     CLEANUP_JSON json_t *nodes = NULL;
     size_t i;
     json_t *node;
-    json_t *args = json_pack("{s:b}", "flat", 1);
     if (qmp_version(q->qmp).major < TELLS_ACTIVE) {
         return 0;
     }
+    json_t *args = json_pack("{s:b}", "flat", 1);
     if (qmp_execute(q->qmp, "query-named-block-nodes", args, &nodes, QMP_TIMEOUT, err) < 0) {
         return -1;
     }
