@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,6 +29,7 @@ static void on_signal(int signal) {
 
 static void live(const struct family *f) {
     heard_fd = f->heard[1];
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* when a test fails its family ends */
     signal(SIGUSR1, on_signal);
     (void)!write(heard_fd, "r", 1);
     for (;;) {
