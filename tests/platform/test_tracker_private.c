@@ -307,10 +307,9 @@ BOTH_KINDS(swapped)
 
 #define KSM "/sys/kernel/mm/ksm/"
 
-static uint64_t ksm_number(const char *name) {
-    char path[64];
+/* 0 also where there is no such file. */
+static uint64_t read_number(const char *path) {
     unsigned long long n = 0;
-    snprintf(path, sizeof(path), KSM "%s", name);
     FILE *file = fopen(path, "re");
     if (file != NULL) {
         if (fscanf(file, "%llu", &n) != 1) {
@@ -319,6 +318,12 @@ static uint64_t ksm_number(const char *name) {
         fclose(file);
     }
     return n;
+}
+
+static uint64_t ksm_number(const char *name) {
+    char path[64];
+    snprintf(path, sizeof(path), KSM "%s", name);
+    return read_number(path);
 }
 
 static bool ksm_set(const char *name, uint64_t value) {
@@ -333,19 +338,9 @@ static bool ksm_set(const char *name, uint64_t value) {
 }
 
 static uint64_t merged_pages(const struct target *t) {
-    char name[32];
-    snprintf(name, sizeof(name), "ksm_merging_pages");
     char path[64];
-    unsigned long long n = 0;
-    snprintf(path, sizeof(path), "/proc/%d/%s", (int)t->pid, name);
-    FILE *file = fopen(path, "re");
-    if (file != NULL) {
-        if (fscanf(file, "%llu", &n) != 1) {
-            n = 0;
-        }
-        fclose(file);
-    }
-    return n;
+    snprintf(path, sizeof(path), "/proc/%d/ksm_merging_pages", (int)t->pid);
+    return read_number(path);
 }
 
 /* Merging takes the protection off a page; what is written after that is found all the same. */
