@@ -3,8 +3,8 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/zero.h"
 #include "ram/kind.h"
-#include "ram/zero.h"
 #include "view/memory.h"
 #include "vmm/qemu/qemu.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "host/pagemap.h"
 
+#include "base/fault.h"
 #include "base/io.h"
 
 #include <fcntl.h>
@@ -11,6 +12,11 @@ int pagemap_open(pid_t pid, struct error *err) {
     snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     return fd >= 0 ? fd : error_errno(err, ERROR_SYSTEM, "cannot open %s", path);
+}
+
+bool pagemap_can_scan(int pagemap) {
+    struct pm_scan_arg nothing = { .size = sizeof(nothing) };
+    return !fault_planned("no-pagemap-scan", NULL) && ioctl(pagemap, PAGEMAP_SCAN, &nothing) >= 0;
 }
 
 int pagemap_read(int pagemap, uint64_t address, size_t pages, uint64_t *entries, struct error *err) {

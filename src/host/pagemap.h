@@ -12,6 +12,7 @@
 
 #include <linux/fs.h>
 #include <linux/types.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
@@ -32,6 +33,9 @@
 
 /* Returns a descriptor, which stands for the memory that the process has now; -1 on error. */
 int pagemap_open(pid_t pid, struct error *err);
+
+/* Whether this kernel has PAGEMAP_SCAN. GODWIT_FAULT=no-pagemap-scan does without. */
+bool pagemap_can_scan(int pagemap);
 
 /* The entries of `pages` small pages from `address`. ERROR_VMM: the process has ended. */
 int pagemap_read(int pagemap, uint64_t address, size_t pages, uint64_t *entries, struct error *err);

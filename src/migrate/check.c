@@ -32,10 +32,8 @@ static bool take(struct findings *f, int rc, struct error *err) {
 }
 
 /* How writes of the guest would be seen. */
-static void check_tracker(const struct params *params, struct findings *f) {
-    struct kernel_features k;
-    kernel_probe(&k);
-    enum tracker_kind best = kernel_tracker(&k), asked = (enum tracker_kind)params->value[PARAM_TRACKER];
+static void check_tracker(const struct kernel_features *k, const struct params *params, struct findings *f) {
+    enum tracker_kind best = kernel_tracker(k), asked = (enum tracker_kind)params->value[PARAM_TRACKER];
     if (best == TRACKER_AUTO) {
         findings_refuse(f, "this kernel has no means to see the guest's writes: 'godwit probe' says what is missing");
     } else if (asked == TRACKER_ASYNC && best != TRACKER_ASYNC) {
@@ -45,24 +43,22 @@ static void check_tracker(const struct params *params, struct findings *f) {
         findings_remark(f, "only the slow tracker is there (Linux 6.7 has the fast one): each first write of a page "
                            "would wait for godwit");
     }
-    if (!k.ptrace || !k.pidfd_getfd) {
+    if (!k->ptrace || !k->pidfd_getfd) {
         findings_refuse(f, "godwit may not attach to this VMM: 'godwit probe' says what is missing");
     }
 }
 
 /* A kernel may know the one kind of memory and not the other. */
-static void check_memory(const struct vmm *vmm, struct findings *f) {
-    struct kernel_features k;
-    kernel_probe(&k);
-    for (size_t i = 0; i < vmm->ram_count && kernel_tracker(&k) != TRACKER_AUTO; i++) {
+static void check_memory(const struct kernel_features *k, const struct vmm *vmm, struct findings *f) {
+    for (size_t i = 0; i < vmm->ram_count && kernel_tracker(k) != TRACKER_AUTO; i++) {
         const struct vmm_ram *ram = &vmm->ram[i];
-        bool shared = ram->kind == VMM_RAM_FILE;
-        if (ram->guest && !kernel_tracks(&k, shared ? TRACKER_SHARED : TRACKER_PRIVATE)) {
+        enum tracker_memory memory = memory_kind(ram);
+        if (ram->guest && !kernel_tracks(k, memory)) {
             findings_refuse(
                 f,
                 "this kernel has no means to see writes to RAM %s, which is %s: 'godwit probe' says what is "
                 "missing",
-                ram->id, shared ? "a shared file (Linux 5.19)" : "private to its VMM (Linux 5.13)");
+                ram->id, memory == TRACKER_SHARED ? "a shared file (Linux 5.19)" : "private to its VMM (Linux 5.13)");
         }
     }
 }
@@ -204,13 +200,15 @@ static void take_answer(const struct check_config *c, json_t *answer, struct che
 }
 
 void check_ask(const struct check_config *c, struct check_result *r) {
+    struct kernel_features kernel;
     struct error err = { 0 };
     *r = (struct check_result){ .source = FINDINGS_INIT, .destination = FINDINGS_INIT };
-    check_tracker(&c->params, &r->source);
+    kernel_probe(&kernel);
+    check_tracker(&kernel, &c->params, &r->source);
     if (!take(&r->source, c->vmm->ops->inspect(c->vmm, VMM_SOURCE, &r->source, &err), &err)) {
         return;
     }
-    check_memory(c->vmm, &r->source);
+    check_memory(&kernel, c->vmm, &r->source);
     check_running(c->vmm, &r->source);
     check_throttle(c, &r->source);
     choose_way(c, r);

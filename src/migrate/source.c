@@ -268,7 +268,7 @@ int source_run(const struct source_config *config, json_t **report) {
         json_object_set_new(*report, "accel", accel);
     }
     events_emit(&s.events, "end", json_deep_copy(*report));
-    if (status == 1 || status == 2) { /* the guest stays, and nobody waits for this */
+    if (status == 1 || status == 2) { /* the guest stays; whoever waits for us to end waits for this too */
         view_restore_huge(&s.sender.view);
     }
     release_rest(&s);

@@ -19,14 +19,6 @@ static int look(struct source *s, struct error *err) {
     return view_scan(&s->sender.view, mark_written, s, err);
 }
 
-static int look_between(struct source *s, struct error *err) {
-    if (look(s, err) < 0) {
-        return -1;
-    }
-    forecast_note_least(&s->holder.forecast.scan, s->sender.view.scan_time);
-    return 0;
-}
-
 void source_rate(struct source *s) {
     s->holder.rate.interval = s->holder.rate.at != 0 ? s->sender.view.scanned_at - s->holder.rate.at : 0;
     s->holder.rate.pages = s->holder.rate.found;
@@ -52,9 +44,10 @@ int source_skip_holes(struct source *s, struct error *err) {
 
 int source_scan(struct source *s, struct error *err) {
     rejections_mark(&s->sender.rejections, s->sender.send);
-    if (look_between(s, err) < 0) {
+    if (look(s, err) < 0) {
         return -1;
     }
+    forecast_note_least(&s->holder.forecast.scan, s->sender.view.scan_time);
     source_rate(s);
     s->sender.pass.dirtied += ram_take_written(&s->sender.ram);
     if (view_mark_removed(&s->sender.view, err) < 0) {

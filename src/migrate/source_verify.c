@@ -14,7 +14,7 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "ram/zero.h"
+#include "base/zero.h"
 
 #define RUNS_TOLD 8
 #define READ_PAGES 32u

@@ -11,6 +11,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/zero.h"
 #include "codec/delta.h"
 #include "host/load.h"
 #include "params/plan_params.h"
@@ -20,7 +21,6 @@
 #include "ram/batch.h"
 #include "ram/block.h"
 #include "ram/digest.h"
-#include "ram/zero.h"
 #include "view/view.h"
 
 #include <errno.h>

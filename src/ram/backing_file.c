@@ -5,7 +5,7 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/io.h"
-#include "ram/zero.h"
+#include "base/zero.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -29,9 +29,9 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/zero.h"
 #include "ram/backing_internal.h"
 #include "ram/population.h"
-#include "ram/zero.h"
 
 #include <errno.h>
 #include <poll.h>

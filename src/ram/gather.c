@@ -2,7 +2,7 @@
 #include "ram/gather.h"
 
 #include "base/bits.h"
-#include "ram/zero.h"
+#include "base/zero.h"
 
 #include <string.h>
 

@@ -2,7 +2,6 @@
 #include "ram/population.h"
 
 #include "base/bits.h"
-#include "base/fault.h"
 #include "host/pagemap.h"
 #include "ram/backing.h"
 
@@ -130,8 +129,7 @@ int population_open(struct population *p, pid_t pid, enum population_kind kind, 
     if (p->pagemap < 0) {
         return -1;
     }
-    struct pm_scan_arg nothing = { .size = sizeof(nothing) };
-    p->scan = !fault_planned("no-pagemap-scan", NULL) && ioctl(p->pagemap, PAGEMAP_SCAN, &nothing) >= 0;
+    p->scan = pagemap_can_scan(p->pagemap);
     return 0;
 }
 

@@ -3,7 +3,6 @@
 
 #include "base/bits.h"
 #include "base/clock.h"
-#include "base/fault.h"
 #include "host/pagemap.h"
 
 #include <stdbool.h>
@@ -44,8 +43,7 @@ struct huge *huge_open(pid_t pid, struct error *err) {
         huge_close(h);
         return NULL;
     }
-    struct pm_scan_arg nothing = { .size = sizeof(nothing) };
-    h->scan = !fault_planned("no-pagemap-scan", NULL) && ioctl(h->pagemap, PAGEMAP_SCAN, &nothing) >= 0;
+    h->scan = pagemap_can_scan(h->pagemap);
     return h;
 }
 

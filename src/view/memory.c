@@ -30,6 +30,10 @@ struct backing *memory_open_to_place(const struct vmm_ram *ram, pid_t pid, const
     return ram->kind == VMM_RAM_MEMORY ? open_memory(ram, pid, pinned, err) : open_file(ram, true, err);
 }
 
+enum tracker_memory memory_kind(const struct vmm_ram *ram) {
+    return ram->kind == VMM_RAM_MEMORY ? TRACKER_PRIVATE : TRACKER_SHARED;
+}
+
 uint64_t memory_held(const struct vmm_ram *ram, pid_t pid) {
     struct error ignored = { 0 };
     struct backing *b = memory_open(ram, pid, &ignored);

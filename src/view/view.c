@@ -30,10 +30,6 @@ int view_watch_removals(struct view *v, struct error *err) {
     return removal_watch(&v->removal, v->ram, err);
 }
 
-static enum tracker_memory memory_of(const struct vmm_ram *ram) {
-    return ram->kind == VMM_RAM_MEMORY ? TRACKER_PRIVATE : TRACKER_SHARED;
-}
-
 /* Without that nothing is wrong but the speed of a guest whose migration was given up. */
 static void note_huge(struct view *v) {
     struct error err = { 0 };
@@ -41,7 +37,7 @@ static void note_huge(struct view *v) {
     v->huge = huge_open(v->vmm->pid, &err);
     for (size_t i = 0; v->huge != NULL && i < v->vmm->ram_count; i++) {
         const struct vmm_ram *r = &v->vmm->ram[i];
-        if (memory_of(r) == TRACKER_PRIVATE && r->page_size == RAM_PAGE_SIZE) {
+        if (memory_kind(r) == TRACKER_PRIVATE && r->page_size == RAM_PAGE_SIZE) {
             huge_note(v->huge, r->ranges[0].start, r->ranges[0].end, &err);
         }
     }
@@ -71,7 +67,7 @@ int view_track(struct view *v, enum tracker_kind kind, const struct remote_witne
     for (size_t i = 0; i < v->vmm->ram_count; i++) {
         const struct vmm_ram *r = &v->vmm->ram[i];
         for (size_t k = 0; k < r->range_count; k++) {
-            if (tracker_add(v->tracker, r->ranges[k].start, r->ranges[k].end, r->page_size, memory_of(r), err) < 0) {
+            if (tracker_add(v->tracker, r->ranges[k].start, r->ranges[k].end, r->page_size, memory_kind(r), err) < 0) {
                 return error_prefix(err, "RAM %s: ", r->id);
             }
         }

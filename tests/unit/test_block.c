@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/bits.h"
+#include "base/zero.h"
 #include "ram/block.h"
-#include "ram/zero.h"
 #include "support.h"
 
 #include <fcntl.h>

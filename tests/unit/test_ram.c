@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sender and receiver together: after every pass the destination's files are the source's. */
 #include "base/bits.h"
-#include "ram/zero.h"
+#include "base/zero.h"
 #include "rig.h"
 
 #include <sys/socket.h>

@@ -44,12 +44,11 @@ static int check_commands(struct qemu *q, struct findings *found, struct error *
 
 static int check_target(struct qemu *q, struct findings *found, struct error *err) {
     CLEANUP_JSON json_t *target = NULL;
-    char arch[32] = "";
+    char arch[32];
     if (query_if_known(q->qmp, "query-target", NULL, &target, err) < 0) {
         return -1;
     }
-    query_string(json_object_get(target, "arch"), arch, sizeof(arch));
-    if (strcmp(arch, "x86_64") != 0 && strcmp(arch, "i386") != 0) {
+    if (!query_is_x86(target, arch, sizeof(arch))) {
         findings_refuse(found, "xen-save-devices-state is known to be whole on x86 only, and this QEMU is for %s",
                         arch[0] != '\0' ? arch : "nobody knows what");
     }

@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/zero.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -76,16 +77,12 @@ static int put_sizes(struct pen *p, const struct compose *c, struct error *err) 
     return 0;
 }
 
-static bool is_zero(const uint8_t *page) {
-    return page[0] == 0 && memcmp(page, page + 1, PAGE - 1) == 0;
-}
-
 /* Every page names its block: to leave that out would save a few bytes and cost a rule. */
 static int put_page(struct pen *p, const char *id, uint64_t at, const uint8_t *page, struct error *err) {
     if (make_room(p, RECORD_MOST, err) < 0) {
         return -1;
     }
-    bool zero = is_zero(page);
+    bool zero = is_zero(page, PAGE);
     put_number(p, at | (zero ? ZERO : CONTENT), 8);
     put_name(p, id);
     if (zero) {

@@ -33,6 +33,12 @@ static int nonsense(const char *command, struct error *err) {
     return error_set(err, ERROR_VMM, "QEMU's answer to %s makes no sense", command);
 }
 
+bool query_is_x86(const json_t *target, char *arch, size_t size) {
+    arch[0] = '\0';
+    query_string(json_object_get(target, "arch"), arch, size);
+    return strcmp(arch, "x86_64") == 0 || strcmp(arch, "i386") == 0;
+}
+
 int query_state(struct qmp *q, struct query_state *state, struct error *err) {
     CLEANUP_JSON json_t *answer = NULL;
     if (qmp_execute(q, "query-status", NULL, &answer, QMP_TIMEOUT, err) < 0) {

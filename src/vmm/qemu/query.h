@@ -18,6 +18,9 @@ bool query_int(const json_t *value, int64_t *n);
 /* Copies a string, cut to fit, control characters replaced. False: no string. */
 bool query_string(const json_t *value, char *text, size_t size);
 
+/* Whether an answer to query-target (NULL: none) names a PC; what it names is in `arch`, "" for nothing. */
+bool query_is_x86(const json_t *target, char *arch, size_t size);
+
 /* Whether the guest runs, and QEMU's name of its state ("paused", "inmigrate", …). */
 struct query_state {
     bool running;

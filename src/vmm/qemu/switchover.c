@@ -136,7 +136,7 @@ int qemu_stop(struct vmm *vmm, int fd, int64_t *stopped_at, struct error *err) {
 /* The stream does not say how large a page is where the CPU's kind fixes it: on x86 it is 4 KiB. */
 int qemu_filter(struct vmm *vmm, const struct vmm_carried *carried, struct vmm_filter **filter, struct error *err) {
     CLEANUP_JSON json_t *target = NULL;
-    char arch[32] = "";
+    char arch[32];
     *filter = NULL;
     if (vmm->way == VMM_WAY_SAVE) {
         return 0; /* nothing that we carry is in it */
@@ -144,8 +144,7 @@ int qemu_filter(struct vmm *vmm, const struct vmm_carried *carried, struct vmm_f
     if (qmp_execute(qemu_of(vmm)->qmp, "query-target", NULL, &target, QMP_TIMEOUT, err) < 0) {
         return -1;
     }
-    query_string(json_object_get(target, "arch"), arch, sizeof(arch));
-    if (strcmp(arch, "x86_64") != 0 && strcmp(arch, "i386") != 0) {
+    if (!query_is_x86(target, arch, sizeof(arch))) {
         return 0;
     }
     *filter = qemu_stream_open(carried, err);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef GODWIT_RAM_ZERO_H
-#define GODWIT_RAM_ZERO_H
+#ifndef GODWIT_BASE_ZERO_H
+#define GODWIT_BASE_ZERO_H
 
 #include <stdbool.h>
 #include <stddef.h>
