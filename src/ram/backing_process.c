@@ -31,6 +31,7 @@
 #include "base/io.h"
 #include "base/zero.h"
 #include "ram/backing_internal.h"
+#include "ram/first_touch.h"
 #include "ram/population.h"
 
 #include <errno.h>
@@ -52,6 +53,7 @@ struct memory {
     int fd, pidfd, origin;
     const atomic_bool *pinned;
     struct population population;
+    struct first_touch first_touch;
     uint64_t *there; /* as the last look() found it; NULL: nobody has looked */
     uint64_t *data;  /* what the origin holds; NULL: no origin, or nobody has looked */
 };
@@ -213,20 +215,37 @@ static uint64_t memory_allocated(const struct backing *b) {
 
 /* ---- writing ---- */
 
-/* Bytes that were written, from the first one on. */
+static bool is_pinned(const struct memory *m) {
+    return m->pinned != NULL && atomic_load_explicit(m->pinned, memory_order_acquire);
+}
+
+/* The id is held. Bytes that were written, from the first one on. */
 static uint64_t write_process(const struct memory *m, uint64_t at, uint64_t size, const uint8_t *from) {
     struct iovec local = { (void *)(uintptr_t)from, size };               /* NOLINT(performance-no-int-to-ptr) */
     struct iovec remote = { (void *)(uintptr_t)(m->address + at), size }; /* NOLINT(performance-no-int-to-ptr) */
-    if (m->pinned == NULL || !atomic_load_explicit(m->pinned, memory_order_acquire)) {
-        return 0;
-    }
     ssize_t n = process_vm_writev(m->pid, &local, 1, &remote, 1, 0);
     return n > 0 ? (uint64_t)n : 0;
 }
 
+/* The id is held. Writes the first page of each stretch that nobody has touched; what cannot be written here cannot be
+ * written behind it, where that is said. */
+static void touch(struct memory *m, uint64_t at, uint64_t size, const uint8_t *from) {
+    for (uint64_t here = at, next; here < at + size; here = next) {
+        next = first_touch_next(&m->first_touch, here);
+        if (first_touch_begin(&m->first_touch, here)) {
+            write_process(m, here, RAM_PAGE_SIZE, from + (here - at));
+            first_touch_end(&m->first_touch, here);
+        }
+    }
+}
+
 static int memory_place(struct backing *b, uint64_t at, uint64_t size, const uint8_t *from, struct error *err) {
-    const struct memory *m = memory_of(b);
-    uint64_t done = write_process(m, at, size, from);
+    struct memory *m = (struct memory *)b;
+    uint64_t done = 0;
+    if (is_pinned(m)) {
+        touch(m, at, size, from);
+        done = write_process(m, at, size, from);
+    }
     if (done == size) {
         return 0;
     }
@@ -241,14 +260,17 @@ static int memory_place(struct backing *b, uint64_t at, uint64_t size, const uin
 /* One call for all: pages of a kind come from here and there. What it does not do the slower way does again. */
 static int memory_place_parts(struct backing *b, const struct backing_part *parts, unsigned count, const uint8_t *from,
                               struct error *err) {
-    const struct memory *m = memory_of(b);
+    struct memory *m = (struct memory *)b;
     struct iovec local = { (void *)(uintptr_t)from, 0 }, remote[BACKING_PARTS] = { 0 };
+    bool pinned = is_pinned(m);
     for (unsigned i = 0; i < count; i++) {
         remote[i] = (struct iovec){ (void *)(uintptr_t)(m->address + parts[i].at), parts[i].size }; /* NOLINT */
+        if (pinned) {
+            touch(m, parts[i].at, parts[i].size, from + local.iov_len);
+        }
         local.iov_len += parts[i].size;
     }
-    if (m->pinned != NULL && atomic_load_explicit(m->pinned, memory_order_acquire) &&
-        process_vm_writev(m->pid, &local, 1, remote, count, 0) == (ssize_t)local.iov_len) {
+    if (pinned && process_vm_writev(m->pid, &local, 1, remote, count, 0) == (ssize_t)local.iov_len) {
         return 0;
     }
     for (unsigned i = 0; i < count; from += parts[i++].size) {
@@ -316,6 +338,7 @@ static int memory_make_empty(struct backing *b, struct error *err) {
 static void memory_close(struct backing *b) {
     struct memory *m = (struct memory *)b;
     population_close(&m->population);
+    first_touch_destroy(&m->first_touch);
     if (m->pidfd >= 0) {
         close(m->pidfd);
     }
@@ -372,7 +395,7 @@ struct backing *backing_open_memory(const struct backing_memory *memory, struct 
     enum population_kind kind = memory->page_size != RAM_PAGE_SIZE ? POPULATION_HUGE
                                 : memory->origin >= 0              ? POPULATION_COPIES
                                                                    : POPULATION_ANONYMOUS;
-    if (take_process(m, kind, err) < 0) {
+    if (first_touch_init(&m->first_touch, memory->address, memory->size, err) < 0 || take_process(m, kind, err) < 0) {
         memory_close(&m->base);
         return NULL;
     }

@@ -97,8 +97,10 @@ MUTANTS = table(
     ("id-of-another", "what was read of an id is believed when the process had not ended behind it", "backing_process.c",
      "    if (has_ended(m)) {\n", "    if (0) {\n", MEMORY),
     ("writes-by-a-held-id", "memory is written by its process's id only while that is held", "backing_process.c",
-     "    if (m->pinned == NULL || !atomic_load_explicit(m->pinned, memory_order_acquire)) {\n        return 0;\n    }\n", "",
-     MEMORY),
+     "return m->pinned != NULL && atomic_load_explicit(m->pinned, memory_order_acquire);", "return true;", MEMORY),
+    ("touched-once", "one thread touches a huge page first, and the others wait for it", "first_touch.c",
+     "    pthread_mutex_lock(lock_of(t, n));\n    if (is_touched(t, n)) {\n        pthread_mutex_unlock(lock_of(t, n));\n"
+     "        return false;\n    }\n", "    pthread_mutex_lock(lock_of(t, n));\n", "meson:first_touch"),
     ("parts-in-part", "a part that could not be written is not passed over", "backing_process.c",
      "remote, count, 0) == (ssize_t)local.iov_len)", "remote, count, 0) > 0)", MEMORY),
     ("marker-is-no-page", "a marker is no page in swap", "population.c",
