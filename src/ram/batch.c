@@ -37,6 +37,7 @@ void batch_free(struct batch *b) {
 
 void batch_reset(struct batch *b, uint16_t block, uint32_t pass) {
     b->block = block;
+    b->together = false;
     b->pass = pass;
     b->full.pages = b->full.runs = 0;
     b->delta.pages = b->delta.runs = 0;

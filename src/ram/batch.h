@@ -29,6 +29,7 @@ struct batch {
     uint16_t block;
     uint32_t pass;
     enum page_kind kind; /* of the pages in full; the others are of any */
+    bool together;       /* some of them were not told apart: they are of any kind */
     uint32_t max_pages;  /* in `full` and in `delta` */
 
     struct batch_part full, delta, zero;

@@ -7,7 +7,7 @@
 
 static const struct rung ladder[CHOICE_RUNGS] = {
     { CODEC_NONE, 0 }, { CODEC_LZ4, 1 },  { CODEC_ZSTD, -3 }, { CODEC_ZSTD, -1 }, { CODEC_ZSTD, 1 },
-    { CODEC_ZSTD, 3 }, { CODEC_ZSTD, 5 }, { CODEC_ZSTD, 7 },  { CODEC_ZSTD, 9 },  { CODEC_ZSTD, 12 },
+    { CODEC_ZSTD, 2 }, { CODEC_ZSTD, 3 }, { CODEC_ZSTD, 6 },  { CODEC_ZSTD, 9 },  { CODEC_ZSTD, 12 },
 };
 
 /* First guesses, from guest memory on one core of a Xeon at 2.8 GHz; only their order has to be right. */
@@ -17,9 +17,9 @@ static const struct rung_cost first_guess[CHOICE_RUNGS] = {
     { .encode_ns = 0.7, .shape = 0.47 },
     { .encode_ns = 0.8, .shape = 0.45 },
     { .encode_ns = 1.2, .shape = 0.40 },
+    { .encode_ns = 1.5, .shape = 0.385 },
     { .encode_ns = 3.0, .shape = 0.38 },
-    { .encode_ns = 8.0, .shape = 0.37 },
-    { .encode_ns = 15.0, .shape = 0.36 },
+    { .encode_ns = 11.0, .shape = 0.365 },
     { .encode_ns = 25.0, .shape = 0.355 },
     { .encode_ns = 60.0, .shape = 0.35 },
 };
@@ -45,14 +45,12 @@ static const struct peer_load first_peer = {
     0.4 /* of one that tells something new: a trial of what goes raw, noise where none was thought to be */
 #define PART_WEIGHT 0.03 /* in the parts that kinds have: what is sent changes from stretch to stretch of memory */
 #define LEAST_PART 1e-4  /* a kind that is not seen still gets what would be best for it */
-#define APART_GAIN                                                                                                     \
-    0.85 /* of the time when all go raw: a copy, and more runs to place, are what telling apart costs                  \
-          */
 #define FIRST_RUNG 4
 #define FIRST_BATCHES 16 /* of a kind, in which all that promises something is tried */
 
 #define TRY_INTERVAL 24    /* batches between two trials of a neighbour */
 #define STALE_INTERVAL 256 /* until a neighbour that is known is looked at again */
+#define APART_INTERVAL 32  /* gatherings until kinds are told apart once, while no kind gets a codec */
 
 static void kind_init(struct choice_kind *k) {
     *k = (struct choice_kind){ .content = 1.0, .part = 1.0 / PAGE_KINDS };
@@ -207,13 +205,25 @@ static enum codec_id fixed_codec(int set) {
     return set == COMPRESSION_ACCEL ? CODEC_DEFLATE : (enum codec_id)set;
 }
 
+/* That some kind gets a codec, or one that was never tried promises something. Of a kind that is not seen too: while
+ * kinds are not told apart nobody knows what is sent. */
+static bool any_codec(const struct choice *c) {
+    for (int k = 0; k < PAGE_KINDS; k++) {
+        int rival = find_rival(c, &c->kind[k], c->best.rung[0][k]);
+        if (c->best.rung[0][k] > 0 || c->best.rung[1][k] > 0 || (rival > 0 && !c->kind[k].rung[rival].measured)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool choice_apart(struct choice *c, const struct compression_settings *s) {
     int set = atomic_load_explicit(&s->codec, memory_order_relaxed);
     if (set != COMPRESSION_AUTO) {
         return set != CODEC_NONE;
     }
     LOCK_GUARD(&c->lock);
-    return c->devices || c->best.time < APART_GAIN * c->best.raw;
+    return c->devices || any_codec(c) || ++c->gathered % APART_INTERVAL == 0;
 }
 
 /* A batch of this kind is about to be sent. */
@@ -235,9 +245,10 @@ static int take_rung(struct choice *c, enum page_kind kind) {
     return c->best.rung[1][kind];
 }
 
-void choice_pick(struct choice *c, const struct compression_settings *s, enum page_kind kind, struct pick *pick) {
+void choice_pick(struct choice *c, const struct compression_settings *s, enum page_kind kind, bool together,
+                 struct pick *pick) {
     int set = atomic_load_explicit(&s->codec, memory_order_relaxed);
-    *pick = (struct pick){ .kind = kind, .index = -1, .rival_index = -1 };
+    *pick = (struct pick){ .kind = kind, .together = together, .index = -1, .rival_index = -1 };
     if (set != COMPRESSION_AUTO) {
         pick->device = set == COMPRESSION_ACCEL;
         pick->use.codec = fixed_codec(set);
@@ -246,11 +257,13 @@ void choice_pick(struct choice *c, const struct compression_settings *s, enum pa
     }
     LOCK_GUARD(&c->lock);
     struct choice_kind *k = &c->kind[kind];
-    note_part(c, kind);
+    if (!together) {
+        note_part(c, kind);
+    }
     pick->index = take_rung(c, kind);
     pick->use = ladder[pick->index];
     pick->device = c->devices && device_is_better(c, k, pick->index);
-    pick->rival_index = pick->device ? -1 : find_rival(c, k, pick->index);
+    pick->rival_index = pick->device || together ? -1 : find_rival(c, k, pick->index);
     if (pick->rival_index >= 0) {
         pick->rival = ladder[pick->rival_index];
         pick->retrial = pick->index == 0;
@@ -282,7 +295,7 @@ static void learn_content(struct choice_kind *k, int i, double ratio, double wei
 }
 
 void choice_bypassed(struct choice *c, const struct pick *pick) {
-    if (pick->index <= 0) {
+    if (pick->index <= 0 || pick->together) {
         return;
     }
     LOCK_GUARD(&c->lock);
@@ -309,6 +322,9 @@ void choice_encoded(struct choice *c, const struct pick *pick, size_t raw, size_
     LOCK_GUARD(&c->lock);
     struct choice_kind *k = &c->kind[pick->kind];
     note_span(c, span);
+    if (pick->together) {
+        return;
+    }
     learn_speed(k, pick->index, (double)span.cpu / (double)raw);
     learn_content(k, pick->index, (double)out / (double)raw, CHOICE_WEIGHT);
     choice_find_best(c);

@@ -71,6 +71,7 @@ struct choice {
     pthread_mutex_t lock; /* owns all that follows */
     struct choice_kind kind[PAGE_KINDS];
     struct settled best;
+    unsigned gathered;          /* times in which no kind got a codec */
     double gather_ns, write_ns; /* CPU time for a byte of guest memory, of the wire */
     double link_ns;             /* time for a byte on the wire, all channels together */
     double growth;              /* of the link's rate: the factor for link_ns when nobody waits for it */
@@ -106,7 +107,8 @@ struct span {
 /* What to do with one batch. */
 struct pick {
     enum page_kind kind;
-    bool device; /* an accelerator, if it has room; what follows is for when it has not */
+    bool together; /* its pages are of any kind: what comes of it says nothing of one */
+    bool device;   /* an accelerator, if it has room; what follows is for when it has not */
     struct rung use;
     int index;         /* on the ladder, -1: the user's own */
     struct rung rival; /* compress with this one too, and say so with choice_compared() */
@@ -122,8 +124,11 @@ void choice_set_cpus(struct choice *c, double cpus, unsigned threads);
 /* What receiving costs the destination. What it does not say (0) stays as it was. */
 void choice_set_peer(struct choice *c, const struct peer_load *load);
 
-void choice_pick(struct choice *c, const struct compression_settings *s, enum page_kind kind, struct pick *pick);
-/* Whether pages of a kind are worth a unit of their own. Where codecs gain little it would only cost copies. */
+/* `together`: the batch has pages that were not told apart. */
+void choice_pick(struct choice *c, const struct compression_settings *s, enum page_kind kind, bool together,
+                 struct pick *pick);
+/* Whether pages of a kind are to lie together. Where none gets a codec it would only cost copies, but for a look now
+ * and then at what there is. */
 bool choice_apart(struct choice *c, const struct compression_settings *s);
 /* Guest memory was read and sorted: bytes of it that are to be sent in full. */
 void choice_gathered(struct choice *c, size_t raw, struct span span);

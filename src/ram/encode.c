@@ -68,7 +68,7 @@ static int compare(struct encoder *e, const struct pick *pick, struct batch *b, 
 bool encode_choose(struct encoder *e, struct batch *b, struct pick *pick) {
     static const struct rung raw = { CODEC_NONE, 0 };
     settle(b, &raw, b->bytes, batch_raw_size(b));
-    choice_pick(e->choice, e->compression, b->kind, pick);
+    choice_pick(e->choice, e->compression, b->kind, b->together, pick);
     if (pick->use.codec == CODEC_NONE && pick->rival_index < 0 && !pick->device) {
         return false;
     }

@@ -62,6 +62,7 @@ static void add_full(struct shelf *s, bool apart, uint64_t page, const uint8_t *
         memcpy(to, bytes, RAM_PAGE_SIZE);
     }
     b->full_digests[b->full.pages] = digest;
+    b->together |= !apart && s->kinds > 1;
     batch_add(&b->full, page);
     s->last = kind;
 }

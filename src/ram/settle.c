@@ -52,14 +52,20 @@ static double meet(double a0, double a1, double b0, double b1) {
     return at > 0 && at < 1 ? at : 0;
 }
 
-/* Takes the share of the second rungs at which the time is least, when that is less than `s` has. */
+/* Whether a price is nearer to what the CPUs' time is worth than a lower one at which the same is best: it is where the
+ * link waits for them. */
+static bool is_nearer(const struct rung_time *a, const struct rung_time *b, double second) {
+    return larger(blend(a->cpu, b->cpu, second), blend(a->peer, b->peer, second)) > blend(a->link, b->link, second);
+}
+
+/* Takes the share of the second rungs at which the time is least, when that is less than `s` has. Prices rise. */
 static void consider(const struct settle_table *t, int rung[2][PAGE_KINDS], double price, struct settled *s) {
     struct rung_time a = sum(t, rung[0]), b = sum(t, rung[1]);
     double at[] = { 0, meet(a.link, b.link, a.cpu, b.cpu), meet(a.link, b.link, a.peer, b.peer),
                     meet(a.cpu, b.cpu, a.peer, b.peer) };
     for (unsigned i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
         double time = time_of(t, &a, &b, at[i]);
-        if (s->price <= 0 || time < s->time) {
+        if (s->price <= 0 || time < s->time || (time <= s->time && is_nearer(&a, &b, at[i]))) {
             memcpy(s->rung, rung, sizeof(s->rung));
             s->second = at[i];
             s->price = price;
