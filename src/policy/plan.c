@@ -19,9 +19,15 @@
  */
 #define CALM_SHARE 1.0
 #define CALM_PART 0.75 /* and a quarter of a CPU is worth a thread, not half of one: nobody else would use it */
-#define RAISE 0.25     /* CPUs a second, at least */
+/* Where the link is what is waited for the chooser of codecs keeps the threads within the share (ram/choice.h), so that
+ * there are rather too many: one gets less than a CPU by the clock. Elsewhere their number is all that does. */
+#define THREAD_STRETCH 1.2
+#define BOUND_PART 0.9
+#define BOUND_AFTER (4 * CLOCK_S) /* since the guest had to wait */
+#define RAISE 0.25                /* CPUs a second, at least */
 #define PRESSURE_HIGH 25.0
 #define PRESSURE_LOW 10.0
+#define PRESSURE_S 0.5
 #define NOTHING_IDLE 0.02 /* of the CPUs; the only sign of pressure where the kernel does not count it */
 #define BACK_OFF_INTERVAL CLOCK_S
 #define FALL_S 0.8 /* time constants of the smoothing */
@@ -81,20 +87,28 @@ static double smooth(double before, double measured, double seconds) {
     return before + (measured - before) * seconds / (seconds + (measured < before ? FALL_S : RISE_S));
 }
 
-static bool under_pressure(const struct plan_input *in) {
-    if (in->cpu_pressure >= 0) {
-        return in->cpu_pressure > PRESSURE_HIGH;
+/* Within a quarter of a second a thread that sleeps most of the time waits for a CPU now more and now less. */
+static double smooth_pressure(const struct plan_input *in, double before, double seconds) {
+    if (in->cpu_pressure < 0 || before < 0) {
+        return in->cpu_pressure;
+    }
+    return before + (in->cpu_pressure - before) * seconds / (seconds + PRESSURE_S);
+}
+
+static bool under_pressure(const struct plan_input *in, double pressure) {
+    if (pressure >= 0) {
+        return pressure > PRESSURE_HIGH;
     }
     return in->cpu_idle >= 0 && in->cpu_idle < NOTHING_IDLE * in->cpus;
 }
 
-static bool calm(const struct plan_input *in) {
-    return in->cpu_pressure >= 0 ? in->cpu_pressure < PRESSURE_LOW : !under_pressure(in);
+static bool calm(const struct plan_input *in, double pressure) {
+    return pressure >= 0 ? pressure < PRESSURE_LOW : !under_pressure(in, pressure);
 }
 
 /* It is known that its threads do not wait for CPUs. */
-static bool guest_is_calm(const struct plan_input *in, bool before) {
-    return in->cpu_pressure >= 0 && in->cpu_pressure < (before ? PRESSURE_HIGH : PRESSURE_LOW);
+static bool guest_is_calm(double pressure, bool before) {
+    return pressure >= 0 && pressure < (before ? PRESSURE_HIGH : PRESSURE_LOW);
 }
 
 /* Halved under pressure, raised a step at a time without. From what is in use, not from a ceiling that nothing reached:
@@ -103,10 +117,10 @@ static void move_ceiling(const struct plan_input *in, const struct plan *previou
                          struct plan_memory *s) {
     double cpus = in->cpus > 0 ? in->cpus : 1;
     bool wait = in->now - s->backed_off < BACK_OFF_INTERVAL;
-    if (under_pressure(in) && !wait) {
+    if (under_pressure(in, s->pressure) && !wait) {
         s->ceiling = greater(lesser(s->ceiling, previous ? previous->cpu_share : s->available) / 2, LEAST_SHARE);
         s->backed_off = in->now;
-    } else if (calm(in)) {
+    } else if (calm(in, s->pressure)) {
         s->ceiling += seconds * greater(RAISE, cpus / 16);
     }
     s->ceiling = lesser(s->ceiling, cpus);
@@ -142,18 +156,20 @@ static void plan_cpu(const struct plan_input *in, const struct plan *previous, s
     if (previous == NULL) {
         *s = (struct plan_memory){ .available = measured,
                                    .ceiling = greater(in->cpus, 1),
+                                   .pressure = in->cpu_pressure,
                                    .changed = in->now - RISE_HOLD,
-                                   .backed_off = in->now - BACK_OFF_INTERVAL };
+                                   .backed_off = in->now - BOUND_AFTER };
     } else {
         *s = previous->state;
         seconds = seconds_since(in, previous);
+        s->pressure = smooth_pressure(in, s->pressure, seconds);
         s->available = s->measured ? smooth(s->available, measured, seconds) : measured;
     }
     s->at = in->now;
     s->measured |= in->cpu_idle >= 0;
     move_ceiling(in, previous, seconds, s);
 
-    s->calm = guest_is_calm(in, s->calm);
+    s->calm = guest_is_calm(s->pressure, s->calm);
     double least = s->calm ? CALM_SHARE : LEAST_SHARE; /* the ceiling still tells when it waited lately */
     double share = greater(lesser(greater(s->available, least), s->ceiling), LEAST_SHARE);
     double wanted = share < NEAR_LIMIT * limit ? share : limit;
@@ -186,14 +202,22 @@ static bool link_was_bound(const struct plan_input *in, const struct plan_memory
     return s->link_seen && in->now - s->link_bound < BOUND_NS;
 }
 
+/* How many threads use the share. */
+static unsigned share_threads(const struct plan_input *in, const struct plan *plan, bool link_bound) {
+    double cpus = in->cpus > 0 ? in->cpus : 1, n = plan->cpu_share + (plan->state.calm ? CALM_PART : 0.5);
+    if (link_bound && in->now - plan->state.backed_off >= BOUND_AFTER) {
+        n = greater(n, lesser(plan->cpu_share * THREAD_STRETCH + BOUND_PART, ceil(cpus)));
+    }
+    return (unsigned)lesser(n, PLAN_MAX_THREADS);
+}
+
 static void plan_threads(const struct plan_input *in, struct plan *plan) {
     struct plan_memory *s = &plan->state;
     if (in->link_bound) {
         s->link_seen = true;
         s->link_bound = in->now;
     }
-    double spare = plan->state.calm ? CALM_PART : 0.5;
-    unsigned n = (unsigned)lesser(plan->cpu_share + spare, PLAN_MAX_THREADS);
+    unsigned n = share_threads(in, plan, link_was_bound(in, s));
     /* Where the link has room to spare the channels' own threads are enough to fill what there is of it. */
     unsigned compress = link_was_bound(in, s) || n < in->channels ? n : in->channels;
     plan->compress_threads = threads(in, in->compress_threads, compress);

@@ -61,6 +61,7 @@ struct plan {
         double available;       /* CPUs, smoothed */
         bool measured;          /* they are; else taken for granted */
         double ceiling;         /* CPUs */
+        double pressure;        /* cpu_pressure, smoothed; negative: not known */
         bool calm;              /* the guest's threads do not wait for them */
         uint64_t memory_budget; /* bytes */
         bool short_of_memory;

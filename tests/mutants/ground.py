@@ -51,4 +51,10 @@ MUTANTS = table(
      "#define CALM_SHARE 1.0", "#define CALM_SHARE 0.5", "meson:plan"),
     ("calm-thread", "a quarter of a CPU is worth a thread where the guest does not wait, and there only", "policy/plan.c",
      "plan->state.calm ? CALM_PART : 0.5", "CALM_PART", "meson:plan"),
+    ("share-threads", "where the link is waited for there are threads enough to use the share by the clock", "policy/plan.c",
+     "plan->cpu_share * THREAD_STRETCH + BOUND_PART", "0", "meson:plan"),
+    ("share-threads-after", "and not while the guest had to wait lately", "policy/plan.c",
+     "link_bound && in->now - plan->state.backed_off >= BOUND_AFTER", "link_bound", "meson:plan"),
+    ("short-wait", "one sample in which the guest waited is no pressure", "policy/plan.c",
+     "* seconds / (seconds + PRESSURE_S)", "", "meson:plan"),
 )

@@ -320,6 +320,33 @@ static void pages_of_a_kind_go_together(void **state) {
     assert_true(shelf_is_empty(&shelf));
 }
 
+static const struct batch *batch_of_a_text(uint32_t number, bool apart) {
+    write_kind(0, 3, KIND_TEXT);
+    pass_begin(&pass, true);
+    const struct batch *b = next_batch(number, apart);
+    assert_non_null(b);
+    return b;
+}
+
+/* Whoever learns from a batch has to know whether it is of one kind. */
+static void what_lies_together_says_so(void **state) {
+    (void)state;
+    open_shelf(PAGE_KINDS, 64);
+    const struct batch *b = batch_of_a_text(1, true);
+    assert_true(b->kind == KIND_TEXT && !b->together);
+    b = batch_of_a_text(2, false);
+    assert_true(b->kind == KIND_MIXED && b->together);
+    b = batch_of_a_text(3, true);
+    assert_true(b->kind == KIND_TEXT && !b->together);
+}
+
+/* Where there is one batch for all, all is of one kind. */
+static void a_single_batch_is_of_one_kind(void **state) {
+    (void)state;
+    open_shelf(1, 64);
+    assert_false(batch_of_a_text(1, false)->together);
+}
+
 /* Many passes over blocks of all sizes, with a shelf that tells kinds apart, and now and then does not. */
 static void every_page_goes_once(void **state) {
     (void)state;
@@ -404,18 +431,11 @@ static void it_does_not_look_at_everything(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rooms_of_a_batch),
-        cmocka_unit_test(a_run_has_an_end),
-        EACH(pages_are_sorted),
-        EACH(no_change_from_before_the_zeros),
-        EACH(a_page_that_comes_back),
-        EACH(pages_that_go_whole),
-        EACH(a_batch_is_of_one_block),
-        EACH(it_does_not_look_at_everything),
-        EACH(pages_of_a_kind_go_together),
-        EACH(every_page_goes_once),
-        EACH(a_shelf_keeps_its_chunk),
-        EACH(a_chunk_that_waits_stays_dirty),
+        cmocka_unit_test(rooms_of_a_batch),    cmocka_unit_test(a_run_has_an_end),   EACH(pages_are_sorted),
+        EACH(no_change_from_before_the_zeros), EACH(a_page_that_comes_back),         EACH(pages_that_go_whole),
+        EACH(a_batch_is_of_one_block),         EACH(it_does_not_look_at_everything), EACH(pages_of_a_kind_go_together),
+        EACH(what_lies_together_says_so),      EACH(a_single_batch_is_of_one_kind),  EACH(every_page_goes_once),
+        EACH(a_shelf_keeps_its_chunk),         EACH(a_chunk_that_waits_stays_dirty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

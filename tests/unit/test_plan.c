@@ -75,20 +75,21 @@ static void hosts_and_their_plans(void **state) {
         unsigned compress, decompress;
         double share, waits;
     } cases[] = {
-        { "two CPUs, a busy vCPU", 2, 1, 0, 1, 1, 1 },
-        { "two CPUs, a busy vCPU, and we have the other", 2, 0, 1, 1, 1, 1 },
+        { "two CPUs, a busy vCPU", 2, 1, 0, 2, 1, 1 },
+        { "two CPUs, a busy vCPU, and we have the other", 2, 0, 1, 2, 1, 1 },
+        { "two CPUs, a vCPU that is busy at times", 2, 0.9, 0, 1, 1, 0.9, 15 },
         { "two CPUs, two busy vCPUs", 2, 0, 0, 1, 1, 0.5, 15 },
         { "two CPUs, two busy vCPUs, and nobody knows whether they wait", 2, 0, 0, 1, 1, 0.5, -1 },
-        { "two CPUs, others are busy, and the guest does not wait", 2, 0, 0, 1, 1, 1 },
+        { "two CPUs, others are busy, and the guest does not wait", 2, 0, 0, 2, 1, 1 },
         { "a quarter more than a CPU", 2, 1.25, 0, 2, 1, 1.25 },
-        { "a quarter more than a CPU, and the guest waits", 2, 1.25, 0, 1, 1, 1.25, 15 },
+        { "a quarter more than a CPU, and the guest waits a little", 2, 1.25, 0, 2, 1, 1.25, 15 },
         { "two idle CPUs", 2, 2, 0, 2, 1, 2 },
         { "64 idle CPUs", 64, 64, 0, 16, 8, 64 },
-        { "eight CPUs, three idle", 8, 3, 0, 3, 2, 3 },
+        { "eight CPUs, three idle", 8, 3, 0, 4, 2, 3 },
         { "a quota of half a CPU", 0.5, 0.5, 0, 1, 1, 0.5 },
         { "a quota of next to nothing", 0.01, 0.01, 0, 1, 1, 0.01 },
         { "nothing is known", 0, -1, -1, 1, 1, 1 },
-        { "nothing but the number of CPUs", 64, -1, -1, 1, 1, 1 },
+        { "nothing but the number of CPUs", 64, -1, -1, 2, 1, 1 },
         { "more than there is", 4, 9, 9, 4, 2, 4 },
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -285,6 +286,47 @@ static void pressure_halves_the_share_and_calm_brings_it_back(void **state) {
     assert_true(p.cpu_share > 7.9);
 }
 
+/* As many threads as the share takes by the clock, while nothing but the link is waited for: not for a while after the
+ * guest had to wait, and not where their number is all that keeps to the share. */
+static void threads_enough_for_the_share(void **state) {
+    (void)state;
+    struct plan_input in = host();
+    in.cpus = 2;
+    in.cpu_idle = 1.25;
+    in.cpu_pressure = 15;
+    assert_int_equal(first_plan(&in).compress_threads, 2);
+    in.link_bound = false;
+    assert_int_equal(first_plan(&in).compress_threads, 1);
+    in.link_bound = true;
+    in.cpu_idle = 2.0;
+    struct plan p = first_plan(&in);
+    in.cpu_pressure = 60;
+    settle(&in, &p, 2);
+    assert_true(p.cpu_share <= 1 && p.compress_threads == 1);
+    in.cpu_pressure = 15;
+    settle(&in, &p, 12);
+    assert_int_equal(p.compress_threads, 1);
+    settle(&in, &p, 8);
+    assert_true(p.cpu_share <= 1 && p.compress_threads == 2);
+}
+
+/* One quarter of a second in which a thread waited is no sign. */
+static void a_short_wait_changes_nothing(void **state) {
+    (void)state;
+    struct plan_input in = host();
+    in.cpu_pressure = 12;
+    struct plan p = first_plan(&in);
+    double share = p.cpu_share;
+    for (int i = 0; i < 40; i++) {
+        in.cpu_pressure = i % 8 == 0 ? 40 : 12;
+        settle(&in, &p, 1);
+        assert_true(p.cpu_share >= share);
+    }
+    in.cpu_pressure = 40;
+    settle(&in, &p, 3);
+    assert_true(p.cpu_share <= share / 2);
+}
+
 /* A closed loop: what the plan gives is what the engine uses, a vCPU wants a CPU of its own, and there are two. */
 static void a_vcpu_gets_its_cpu_back(void **state) {
     (void)state;
@@ -400,7 +442,7 @@ static void the_first_measure_replaces_the_guess(void **state) {
     in.cpu_own = 0.5;
     in.cpu_idle = 5.5;
     settle(&in, &p, 1);
-    assert_true(fabs(p.cpu_share - 6) < 0.01 && p.compress_threads == 6);
+    assert_true(fabs(p.cpu_share - 6) < 0.01 && p.compress_threads == 8);
     in.cpu_idle = 7.5; /* and the second one is smoothed as ever */
     settle(&in, &p, 1);
     assert_true(p.cpu_share < 6.5);
@@ -445,6 +487,8 @@ int main(void) {
         cmocka_unit_test(the_users_delta_cache),
         cmocka_unit_test(a_host_short_of_memory_gets_the_cache_back),
         cmocka_unit_test(pressure_halves_the_share_and_calm_brings_it_back),
+        cmocka_unit_test(threads_enough_for_the_share),
+        cmocka_unit_test(a_short_wait_changes_nothing),
         cmocka_unit_test(a_vcpu_gets_its_cpu_back),
         cmocka_unit_test(without_pressure_nothing_idle_is_the_sign),
         cmocka_unit_test(monotone_in_idle_cpus),

@@ -115,11 +115,29 @@ static void two_rungs_share(void **state) {
     assert_true(fabs(s.time - (8 - 4 * 7.0 / 12) * 1.05) < 1e-6);
 }
 
+/* Raw is best at every price: what the CPUs' time is worth shows in who waits. */
+static void the_price_is_that_of_the_narrow_side(void **state) {
+    (void)state;
+    struct settle_table t = { .part = { [KIND_TEXT] = 1 }, .cpu_price = 0.05 };
+    struct settled s;
+    for (int k = 0; k < PAGE_KINDS; k++) {
+        t.rung[k][0] = (struct rung_time){ 1, 2, 0.5, true };
+    }
+    settle_find(&t, &s);
+    assert_true(s.price > 10);
+    for (int k = 0; k < PAGE_KINDS; k++) {
+        t.rung[k][0].link = 4;
+    }
+    settle_find(&t, &s);
+    assert_true(s.price < 0.1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_simple_is_better),
         cmocka_unit_test(noise_leaves_the_cpu),
         cmocka_unit_test(two_rungs_share),
+        cmocka_unit_test(the_price_is_that_of_the_narrow_side),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
