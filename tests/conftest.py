@@ -131,8 +131,9 @@ def starter(kind, shm, stack):
 @pytest.fixture
 def device_state(request):
     """How the device state goes in a Scene's migrations; scene.BOTH_WAYS runs a test once for each. Where it is saved
-    a stunt's RAM is its own memory, unless the test says what it is: those two belong together."""
-    return getattr(request, "param", None)
+    a stunt's RAM is its own memory, unless the test says what it is: those two belong together. GODWIT_DEVICE_STATE is
+    for all tests that do not say it."""
+    return getattr(request, "param", os.environ.get("GODWIT_DEVICE_STATE") or None)
 
 
 @pytest.fixture
