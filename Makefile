@@ -20,6 +20,7 @@ help:
 	@echo 'make bench        the comparison with stock QEMU;  BENCH="NAME ... --pairs N ...": others, see bench/run --help'
 	@echo 'make soak         migrations to and fro for a long while'
 	@echo 'make test-clean   make test in a clean Debian 12 root;  make test-trixie: in Debian 13;  make test-sid: in sid'
+	@echo 'make test-save    the tests of what goes wrong, with the device state saved (device-state=save)'
 	@echo 'make test-kernels what rests on the kernel, with those of Debian 12, 13 and sid;  KERNELS="SUITE ...": these'
 	@echo 'make clean        remove what was built'
 	@echo
@@ -90,6 +91,11 @@ test-clean:
 test-trixie test-sid: test-%:
 	scripts/test-newer $*
 
+# What goes wrong, once more, with the device state saved and not migrated where a test does not say how it goes.
+test-save: deps-test
+	@$(MAKE) --no-print-directory compile
+	GODWIT_DEVICE_STATE=save scripts/run-tests --builddir $(BUILD) --only pytest -- tests/faults
+
 test-kernels: deps-test
 	@$(MAKE) --no-print-directory compile
 	scripts/test-kernels --builddir $(BUILD) $(KERNELS)
@@ -102,4 +108,4 @@ clean:
 .NOTPARALLEL:
 
 .PHONY: help build compile deps-build deps-demo deps-test demo test analyze style sanitize sanitize-asan sanitize-tsan \
-	mutants fuzz bench soak test-clean test-trixie test-sid test-kernels clean
+	mutants fuzz bench soak test-clean test-trixie test-sid test-save test-kernels clean

@@ -9,7 +9,7 @@ import pytest
 
 from gwtest import places
 from gwtest.qmp import QmpError
-from scene import PATIENCE, REUSABLE, SERVED, STAGES, UNBOUND, check_waits_on
+from scene import BY_MIGRATE, PATIENCE, REUSABLE, SERVED, STAGES, UNBOUND, check_waits_on
 
 HOLD = 60000  # ms; the cancel ends it
 
@@ -136,7 +136,7 @@ def test_too_late(make_scene, way):
     WAYS[way](migration.send)
     migration.complete(PATIENCE)
     scene.wait_gone()
-    assert there.qmp.status() == "running" and scene.source.qmp.status() == "postmigrate"
+    assert there.qmp.status() == "running" and scene.source.qmp.status() == scene.left()
 
 
 @pytest.mark.parametrize("stage", ["final", "device"])
@@ -150,6 +150,7 @@ def test_real(make_real, stage):
     scene.check_retry()
 
 
+@BY_MIGRATE
 def test_paused_guest_stays_paused(make_scene):
     scene = make_scene()
     scene.source.qmp.execute("stop")

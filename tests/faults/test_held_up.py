@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from gwtest import engine as gw, oracle, places, wire
-from scene import PATIENCE
+from scene import BY_MIGRATE, PATIENCE
 
 HELLO = wire.hello()
 
@@ -47,6 +47,7 @@ def test_nobody_reads_the_messages(make_scene, shm):
     os.close(writer)
 
 
+@BY_MIGRATE
 @pytest.mark.parametrize("before, command, after", [("stop", "cont", "running"), (None, "stop", "paused")])
 def test_stopped_or_let_run_meanwhile(make_real, before, command, after):
     """What the operator did to the guest while its memory was copied is what it is at the destination."""

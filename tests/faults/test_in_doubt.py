@@ -21,7 +21,7 @@ def check_in_doubt(scene, migration, there):
     assert "Look there first" in sent.stderr and "'godwit resolve --take-back' here takes the guest back" in sent.stderr
     assert "runs on at the source" not in sent.stderr
     scene.wait_gone()
-    assert states(scene, there) == ("postmigrate", "paused")
+    assert states(scene, there) == (scene.left(), "paused")
     scene.before.check()
 
 
@@ -89,7 +89,7 @@ def check_it_is_there(scene, there, rule, rewrite=None):
     migration = scene.migrate(there, there_monitor=scene.watch(there, rule, rewrite=rewrite))
     sent, received = migration.send.wait(PATIENCE), migration.receive.wait(PATIENCE)
     assert sent.code == 0 and received.code == 0, (sent, received)
-    assert states(scene, there) == ("postmigrate", "paused")
+    assert states(scene, there) == (scene.left(), "paused")
     return received
 
 
@@ -132,7 +132,7 @@ def test_the_link_is_cut_after_hand_over(request, hosts, make):
     check_in_doubt(scene, migration, there)
     # The other way out: it was decided that the destination has it.
     there.qmp.execute("cont")
-    assert states(scene, there) == ("postmigrate", "running")
+    assert states(scene, there) == (scene.left(), "running")
     if hasattr(there, "stats"):
         scene.check_works(there)
 
@@ -149,7 +149,7 @@ def test_send_is_killed_after_hand_over(request, make):
         assert "the guest was handed over and stays paused at the source" in file.read()
     received = migration.receive.wait(PATIENCE)
     assert received.code == 3 and received.report["status"] == "in-doubt", received
-    assert states(scene, there) == ("postmigrate", "paused")
+    assert states(scene, there) == (scene.left(), "paused")
     scene.before.check()
 
 
@@ -173,7 +173,7 @@ def test_the_goodbye_is_lost(make_scene):
     received = migration.receive.wait(PATIENCE)
     assert received.code == 0 and received.report["status"] == "completed", received
     scene.wait_gone()
-    assert states(scene, there) == ("postmigrate", "running")
+    assert states(scene, there) == (scene.left(), "running")
     scene.before.check()
     scene.check_works(there)
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from gwtest import clean
 from gwtest.card import Card
 from scene import (BOTH_WAYS, PATIENCE, REUSABLE, SERVED, STAGES, TRACKED, TRACKERS, UNBOUND, check_waits_on, processes_of,
                    resolve, wait_until, words_of)
@@ -200,3 +201,19 @@ def test_receive_real(make_real, stage):
     assert error["stage"] == stage and error["class"] == "link", error
     scene.check_runs_on()
     scene.check_retry(there if stage == "attach" else None)
+
+
+@pytest.mark.parametrize("stage", ["iterate", "stop"])
+def test_receive_that_holds_a_vmm(make_real, stage):
+    """While it places private RAM it traces the destination's QEMU (src/remote/pin.h): the kernel lets go of that when it
+    dies, and QEMU has noticed nothing."""
+    scene = make_real(memory_args=["-machine", "pc", "-m", "64M"])
+    there = scene.spare()
+    migration = scene.migrate(there, fault=f"hold@{stage}=1500")
+    migration.send.wait_event(event="stage", stage=stage, timeout=PATIENCE)
+    assert clean.traced_threads(there.pid), "this receiver does not hold its VMM"
+    os.kill(migration.receive.pid, signal.SIGKILL)
+    scene.check_failed(migration)
+    scene.check_runs_on()
+    assert not clean.traced_threads(there.pid) and there.qmp.status() == "inmigrate"
+    scene.check_retry(there)

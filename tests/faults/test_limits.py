@@ -26,7 +26,7 @@ def check_in_a_sentence(received, *words):
 
 def test_a_file_that_may_not_grow(make_scene):
     """RLIMIT_FSIZE below the size of RAM: the signal for it would kill."""
-    scene = make_scene(memory=32 * MIB, fill=90)
+    scene = make_scene(memory=32 * MIB, fill=90, backends=None)
     there = scene.spare()
     receive = scene.receive(there, prefix=("prlimit", f"--fsize={4 * MIB}"))
     sent = send(scene, receive)

@@ -48,4 +48,4 @@ def test_when_all_is_loaded(make_scene):
     there, _, _ = kill_at(scene, "run")
     assert there.qmp.status() == "paused"
     assert len(records(there)) == 1, "nobody could know how far it came"
-    assert scene.source.qmp.status() == "postmigrate"
+    assert scene.source.qmp.status() == scene.left()

@@ -11,7 +11,7 @@ import pytest
 
 from gwtest import clean, engine as gw
 from gwtest.qemu import MIB
-from scene import PATIENCE, check_waits_on, wait_until
+from scene import BY_MIGRATE, PATIENCE, check_waits_on, wait_until
 
 
 def memory_args(text, size="64M", machine="pc"):
@@ -115,6 +115,7 @@ def test_two_back_ends_in_one_file(make_bare, spare, shm):
     check_send_refused(make_bare(name="source", memory_args=args), spare, "ram0", "ram1")
 
 
+@BY_MIGRATE
 def test_ram_private_stunt(make_scene):
     """A QEMU that says that its RAM may be left out of its stream, and then would not leave it out."""
     scene = make_scene(options=("--private-ram",))
@@ -330,7 +331,7 @@ def test_a_guest_that_has_left(make_scene):
         with gw.Engine("send", "--qmp", scene.source.qmp_path, "--to", refuser.address) as send:
             check_refused(send.wait(PATIENCE), "was handed over and has run at its destination")
         assert refuser.receive.alive() and not any(e["event"] == "refused" for e in refuser.receive.events())
-    assert scene.source.qmp.status() == "postmigrate"
+    assert scene.source.qmp.status() == scene.left()
     before.check()
 
 

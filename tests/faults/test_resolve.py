@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from scene import PATIENCE, processes_of, resolve, wait_until
+from scene import BY_MIGRATE, PATIENCE, processes_of, resolve, wait_until
 
 HOLD = 60000
 
@@ -36,6 +36,8 @@ def set_limits(guest):
     guest.qmp.execute("migrate-set-parameters", {"max-bandwidth": 77 << 20, "downtime-limit": 777})
 
 
+@BY_MIGRATE
+@pytest.mark.usefixtures("device_state")
 @pytest.mark.parametrize("make", ["make_scene", "make_real"])
 @pytest.mark.parametrize("stage", ["iterate", "final"])
 def test_what_was_set_is_known(request, make, stage):
@@ -76,7 +78,7 @@ def in_doubt(scene, there):
     scene.wait_gone()
     assert migration.receive.wait(PATIENCE).code == 3
     wait_until(lambda: not processes_of(there.qmp_path), "the receiver and its guardian are gone")
-    assert (scene.source.qmp.status(), there.qmp.status()) == ("postmigrate", "paused")
+    assert (scene.source.qmp.status(), there.qmp.status()) == (scene.left(), "paused")
 
 
 @pytest.mark.parametrize("make", ["make_scene", "make_real"])
@@ -94,10 +96,10 @@ def test_the_destination_gets_it(request, make):
     # the next migration does not help itself
     refused = scene.migrate(scene.spare()).send.wait(PATIENCE)
     assert refused.code == 1 and "'godwit resolve' says what to do" in refused.stderr, refused
-    assert (scene.source.qmp.status(), there.qmp.status()) == ("postmigrate", "paused")
+    assert (scene.source.qmp.status(), there.qmp.status()) == (scene.left(), "paused")
     done = resolve(there, "--run")
     assert done.returncode == 0 and done.stdout == "the guest runs\n", done
-    assert (scene.source.qmp.status(), there.qmp.status()) == ("postmigrate", "running")
+    assert (scene.source.qmp.status(), there.qmp.status()) == (scene.left(), "running")
     # and again: nothing more to do
     assert resolve(there).returncode == 0 and resolve(there, "--run").returncode == 0
     assert there.qmp.status() == "running"
@@ -123,7 +125,7 @@ def test_a_guest_that_ran_there_is_not_taken_back(make_scene):
     there.stop()
     refused = resolve(scene.source, "--take-back")
     assert refused.returncode == 1 and "has run at its destination" in refused.stderr, refused
-    assert scene.source.qmp.status() == "postmigrate"
+    assert scene.source.qmp.status() == scene.left()
 
 
 def test_never_is_kept(make_scene):

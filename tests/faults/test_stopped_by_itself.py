@@ -3,7 +3,7 @@
 import os
 
 from monitor import Rule
-from scene import PATIENCE, wait_until
+from scene import BY_MIGRATE, PATIENCE, wait_until
 
 # Waits for two seconds and switches the machine off: mov cx:dx, 2000000; mov ah, 86h; int 15h; out 604h, 2000h
 SWITCHES_OFF = bytes.fromhex("b91e00 ba8084 b486 cd15 ba0406 b80020 ef f4 ebfd".replace(" ", ""))
@@ -32,6 +32,7 @@ def test_a_guest_that_is_switched_off_meanwhile(make_real, shm):
     assert there.qmp.status() == "inmigrate", "the destination's VMM was not touched"
 
 
+@BY_MIGRATE
 def test_a_guest_that_is_switched_off_as_it_is_stopped(make_real):
     """Between QEMU's `migrate` and its own stop. What it was it is only told by: an event."""
     scene = make_real(extra=("-no-shutdown", "-no-reboot"))

@@ -26,6 +26,8 @@ REUSABLE = ["connect", "inspect", "attach", "ram-full", "iterate", "stop"]
 # For tests that hold for both ways in which the device state goes. One that asks for its fixtures by name needs
 # usefixtures("device_state") too.
 BOTH_WAYS = pytest.mark.parametrize("device_state", ["migrate", "save"], indirect=True)
+# For tests of what there is by QEMU's own migration alone: `make test-save` leaves them as they are.
+BY_MIGRATE = pytest.mark.parametrize("device_state", ["migrate"], indirect=True)
 
 
 def wait_until(condition, what):
