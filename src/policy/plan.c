@@ -96,8 +96,8 @@ static double smooth_pressure(const struct plan_input *in, double before, double
 }
 
 static bool under_pressure(const struct plan_input *in, double pressure) {
-    if (pressure >= 0) {
-        return pressure > PRESSURE_HIGH;
+    if (pressure >= 0) { /* the smoothed one remembers a wait for which the share was halved already */
+        return pressure > PRESSURE_HIGH && in->cpu_pressure > PRESSURE_HIGH;
     }
     return in->cpu_idle >= 0 && in->cpu_idle < NOTHING_IDLE * in->cpus;
 }

@@ -227,8 +227,8 @@ static uint64_t write_process(const struct memory *m, uint64_t at, uint64_t size
     return n > 0 ? (uint64_t)n : 0;
 }
 
-/* The id is held. Writes the first page of each stretch that nobody has touched; what cannot be written here cannot be
- * written behind it, where that is said. */
+/* The id is held. Writes the first page of each stretch that nobody has touched; what cannot be written here is
+ * written again behind it, where it is said what failed. */
 static void touch(struct memory *m, uint64_t at, uint64_t size, const uint8_t *from) {
     for (uint64_t here = at, next; here < at + size; here = next) {
         next = first_touch_next(&m->first_touch, here);

@@ -50,7 +50,8 @@ static const struct peer_load first_peer = {
 
 #define TRY_INTERVAL 24    /* batches between two trials of a neighbour */
 #define STALE_INTERVAL 256 /* until a neighbour that is known is looked at again */
-#define APART_INTERVAL 32  /* gatherings until kinds are told apart once, while no kind gets a codec */
+#define APART_INTERVAL 64  /* gatherings until kinds are told apart again, while no kind gets a codec, */
+#define APART_LOOKS 2      /* in so many: first what lies together leaves */
 
 static void kind_init(struct choice_kind *k) {
     *k = (struct choice_kind){ .content = 1.0, .part = 1.0 / PAGE_KINDS };
@@ -60,7 +61,7 @@ static void kind_init(struct choice_kind *k) {
 }
 
 void choice_init(struct choice *c, unsigned channels, double cpus) {
-    *c = (struct choice){ .best = { .price = CPU_PRICE, .raw = 1 },
+    *c = (struct choice){ .best = { .price = CPU_PRICE },
                           .gather_ns = FIRST_GATHER_NS,
                           .write_ns = FIRST_WRITE_NS,
                           .link_ns = FIRST_LINK_NS,
@@ -205,12 +206,20 @@ static enum codec_id fixed_codec(int set) {
     return set == COMPRESSION_ACCEL ? CODEC_DEFLATE : (enum codec_id)set;
 }
 
-/* That some kind gets a codec, or one that was never tried promises something. Of a kind that is not seen too: while
- * kinds are not told apart nobody knows what is sent. */
+/* A codec that was never tried on this kind promises something. */
+static bool promises(const struct choice *c, const struct choice_kind *k, int used) {
+    int rival = find_rival(c, k, used);
+    return rival > 0 && !k->rung[rival].measured;
+}
+
+/* That some kind gets a codec, or may. A kind that was not seen for some 260 batches does not count: nobody would ever
+ * measure what it promises. */
 static bool any_codec(const struct choice *c) {
-    for (int k = 0; k < PAGE_KINDS; k++) {
-        int rival = find_rival(c, &c->kind[k], c->best.rung[0][k]);
-        if (c->best.rung[0][k] > 0 || c->best.rung[1][k] > 0 || (rival > 0 && !c->kind[k].rung[rival].measured)) {
+    for (int n = 0; n < PAGE_KINDS; n++) {
+        const struct choice_kind *k = &c->kind[n];
+        const struct settled *s = &c->best;
+        bool gets = s->rung[0][n] > 0 || (s->second > 0 && s->rung[1][n] > 0);
+        if (k->part > LEAST_PART && (gets || promises(c, k, s->rung[0][n]))) {
             return true;
         }
     }
@@ -223,7 +232,7 @@ bool choice_apart(struct choice *c, const struct compression_settings *s) {
         return set != CODEC_NONE;
     }
     LOCK_GUARD(&c->lock);
-    return c->devices || any_codec(c) || ++c->gathered % APART_INTERVAL == 0;
+    return c->devices || any_codec(c) || c->gathered++ % APART_INTERVAL >= APART_INTERVAL - APART_LOOKS;
 }
 
 /* A batch of this kind is about to be sent. */

@@ -107,7 +107,7 @@ struct span {
 /* What to do with one batch. */
 struct pick {
     enum page_kind kind;
-    bool together; /* its pages are of any kind: what comes of it says nothing of one */
+    bool together; /* its pages are of any kind: what a codec makes of it says nothing of one */
     bool device;   /* an accelerator, if it has room; what follows is for when it has not */
     struct rung use;
     int index;         /* on the ladder, -1: the user's own */
@@ -127,8 +127,8 @@ void choice_set_peer(struct choice *c, const struct peer_load *load);
 /* `together`: the batch has pages that were not told apart. */
 void choice_pick(struct choice *c, const struct compression_settings *s, enum page_kind kind, bool together,
                  struct pick *pick);
-/* Whether pages of a kind are to lie together. Where none gets a codec it would only cost copies, but for a look now
- * and then at what there is. */
+/* Whether pages of a kind are to lie together. Where none gets a codec, and none that was never tried promises
+ * anything, it would only cost copies, but for a look now and then at what there is. */
 bool choice_apart(struct choice *c, const struct compression_settings *s);
 /* Guest memory was read and sorted: bytes of it that are to be sent in full. */
 void choice_gathered(struct choice *c, size_t raw, struct span span);

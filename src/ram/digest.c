@@ -68,7 +68,7 @@ static int open_table(struct ram_block *b, uint64_t pages, struct error *err) {
     if (table == MAP_FAILED) {
         return error_errno(err, ERROR_SYSTEM, "no room for the digests of %s", b->id);
     }
-    /* touched in small pages it took half of what gathering does */
+    /* a fault for each 256 pages of the guest was a twentieth of what sending takes */
     (void)madvise(table, pages * sizeof(struct page_digest), MADV_HUGEPAGE);
     b->digests = table;
     b->digested = pages;

@@ -149,6 +149,10 @@ static bool may_go_on(struct shelf *s, uint32_t pass) {
  * at, or nothing is left. */
 static int fill(const struct gather *g, struct shelf *s, uint32_t pass, bool apart, int *leaves, struct error *err) {
     uint32_t looked_at = 0;
+    if (apart && s->batch[KIND_MIXED]->together) {
+        *leaves = KIND_MIXED; /* so that what is told apart from now on does not lie with what was not */
+        return 0;
+    }
     while ((*leaves = shelf_leaves(s, false)) < 0 && looked_at < GATHER_MAX_LOOKED_AT) {
         bool more = s->chunk.first < s->chunk.end || pass_next_chunk(g->pass, &s->chunk);
         if (!more || !may_go_on(s, pass)) {

@@ -52,9 +52,9 @@ static double meet(double a0, double a1, double b0, double b1) {
     return at > 0 && at < 1 ? at : 0;
 }
 
-/* Whether a price is nearer to what the CPUs' time is worth than a lower one at which the same is best: it is where the
- * link waits for them. */
-static bool is_nearer(const struct rung_time *a, const struct rung_time *b, double second) {
+/* Of two prices at which the same is best the higher one is nearer to what the CPUs' time is worth, where the link
+ * waits for them. */
+static bool link_waits(const struct rung_time *a, const struct rung_time *b, double second) {
     return larger(blend(a->cpu, b->cpu, second), blend(a->peer, b->peer, second)) > blend(a->link, b->link, second);
 }
 
@@ -65,7 +65,7 @@ static void consider(const struct settle_table *t, int rung[2][PAGE_KINDS], doub
                     meet(a.cpu, b.cpu, a.peer, b.peer) };
     for (unsigned i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
         double time = time_of(t, &a, &b, at[i]);
-        if (s->price <= 0 || time < s->time || (time <= s->time && is_nearer(&a, &b, at[i]))) {
+        if (s->price <= 0 || time < s->time || (time <= s->time && link_waits(&a, &b, at[i]))) {
             memcpy(s->rung, rung, sizeof(s->rung));
             s->second = at[i];
             s->price = price;
@@ -78,7 +78,6 @@ void settle_find(const struct settle_table *t, struct settled *s) {
     int rung[2][PAGE_KINDS];
     double price = t->cpu_price;
     *s = (struct settled){ 0 };
-    struct rung_time raw = sum(t, s->rung[0]);
     for (int n = 0; n < PRICES; n++) {
         for (int k = 0; k < PAGE_KINDS; k++) {
             rung[1][k] = cheapest(t->rung[k], price);
@@ -93,5 +92,4 @@ void settle_find(const struct settle_table *t, struct settled *s) {
         }
         price *= PRICE_STEP;
     }
-    s->raw = time_of(t, &raw, &raw, 0);
 }

@@ -39,7 +39,6 @@ struct settled {
     double second; /* part of the batches, of each kind, that takes rung[1]; the rest takes rung[0] */
     double price;  /* at which they are the cheapest */
     double time;   /* for a byte */
-    double raw;    /* likewise, when nothing is compressed */
 };
 
 /* What a byte costs at a price. */

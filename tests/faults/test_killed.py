@@ -209,10 +209,10 @@ def test_receive_that_holds_a_vmm(make_real, stage):
     dies, and QEMU has noticed nothing."""
     scene = make_real(memory_args=["-machine", "pc", "-m", "64M"])
     there = scene.spare()
-    migration = scene.migrate(there, fault=f"hold@{stage}=1500")
+    migration = scene.migrate(there, fault=f"hold@{stage}=60000")
     migration.send.wait_event(event="stage", stage=stage, timeout=PATIENCE)
     assert clean.traced_threads(there.pid), "this receiver does not hold its VMM"
-    os.kill(migration.receive.pid, signal.SIGKILL)
+    migration.receive.kill()
     scene.check_failed(migration)
     scene.check_runs_on()
     assert not clean.traced_threads(there.pid) and there.qmp.status() == "inmigrate"

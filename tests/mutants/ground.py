@@ -55,6 +55,8 @@ MUTANTS = table(
      "plan->cpu_share * THREAD_STRETCH + BOUND_PART", "0", "meson:plan"),
     ("share-threads-after", "and not while the guest had to wait lately", "policy/plan.c",
      "link_bound && in->now - plan->state.backed_off >= BOUND_AFTER", "link_bound", "meson:plan"),
+    ("wait-counts-once", "a wait that is over is not held against us a second time", "policy/plan.c",
+     " && in->cpu_pressure > PRESSURE_HIGH;", ";", "meson:plan"),
     ("short-wait", "one sample in which the guest waited is no pressure", "policy/plan.c",
      "* seconds / (seconds + PRESSURE_S)", "", "meson:plan"),
 )

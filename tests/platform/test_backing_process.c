@@ -343,6 +343,7 @@ static void huge_pages_come(void **state) {
     struct error err = { 0 };
     const uint64_t size = 4 * HUGE_PAGE;
     scene_begin(&s, -1, size / SMALL_PAGE, SMALL_PAGE);
+    atomic_store(&s.pinned, true);
     target_ask(&s.target, TARGET_ADVISE_ALL, 0, MADV_HUGEPAGE);
     assert_ok(s.backing->ops->make_empty(s.backing, &err) == 0, &err);
     uint8_t *bytes = malloc(size);
@@ -385,6 +386,45 @@ static void here_and_there(void **state) {
         assert_non_null(strstr(err.desc, "mapped any more"));
         scene_end(&s);
     }
+}
+
+#define STRETCH_PAGES (HUGE_PAGE / PAGE)
+
+/* Where a huge page may come one page is written ahead of the others (ram/first_touch.h): of stretches that end in, and
+ * on, a border of huge pages each page has its own content, and what lies behind is not touched. */
+static void over_a_border(bool in_parts) {
+    static uint8_t bytes[8 * PAGE];
+    struct scene s;
+    struct error err = { 0 };
+    scene_begin(&s, -1, 4 * STRETCH_PAGES, SMALL_PAGE);
+    atomic_store(&s.pinned, true);
+    target_ask(&s.target, TARGET_ADVISE_ALL, 0, MADV_NOHUGEPAGE);
+    const uint64_t before = target_start_address(&s.target) / PAGE % STRETCH_PAGES; /* pages, of its first huge page */
+    const uint64_t border = 2 * STRETCH_PAGES - before;
+    const uint64_t next = border + STRETCH_PAGES;
+    const struct backing_part parts[] = { { (border - 3) * PAGE, 5 * PAGE }, { (next - 2) * PAGE, 2 * PAGE } };
+    for (unsigned i = 0; i < 8; i++) {
+        memset(bytes + i * PAGE, (int)i + 1, PAGE);
+    }
+    if (in_parts) {
+        assert_ok(s.backing->ops->place_parts(s.backing, parts, 2, bytes, &err) == 0, &err);
+    } else {
+        assert_ok(s.backing->ops->place(s.backing, parts[0].at, parts[0].size, bytes, &err) == 0, &err);
+        assert_ok(s.backing->ops->place(s.backing, parts[1].at, parts[1].size, bytes + 5 * PAGE, &err) == 0, &err);
+    }
+    const uint64_t pages[] = { border - 3, border - 2, border - 1, border, border + 1, next - 2, next - 1 };
+    look(&s);
+    assert_int_equal(bits_count(s.populated, 4 * STRETCH_PAGES), sizeof(pages) / sizeof(pages[0]));
+    for (unsigned i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
+        assert_int_equal(read_word(&s, pages[i]), (i + 1) * UINT64_C(0x0101010101010101));
+    }
+    scene_end(&s);
+}
+
+static void over_borders_of_huge_pages(void **state) {
+    (void)state;
+    over_a_border(false);
+    over_a_border(true);
 }
 
 /* ---- a process that goes ---- */
@@ -504,6 +544,7 @@ int main(void) {
         cmocka_unit_test(empty_template),
         cmocka_unit_test(huge_pages_come),
         cmocka_unit_test(here_and_there),
+        cmocka_unit_test(over_borders_of_huge_pages),
         cmocka_unit_test(memory_that_is_not_mapped_any_more),
         cmocka_unit_test(a_process_that_has_ended),
         cmocka_unit_test(an_id_of_another),

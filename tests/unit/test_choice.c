@@ -424,6 +424,29 @@ static void what_lies_together_teaches_nothing(void **state) {
     choice_destroy(&r.choice);
 }
 
+/* Nothing that there is shrinks, on a link that is worth a codec. Kinds that never come promise something by first
+ * guess for ever: that is no reason to look for them in each gathering. */
+static void what_is_not_there_promises_nothing(void **state) {
+    (void)state;
+    struct kinds k = on_host(2, 1.6);
+    const unsigned percent[PAGE_KINDS] = { [KIND_MIXED] = 40, [KIND_NOISE] = 60 };
+    memcpy(k.percent, percent, sizeof(percent));
+    k.of[KIND_MIXED].content = 3;
+    struct run r;
+    run_open(&r, &k.of[0]);
+    loss_of_kinds(&r, &k, 512 * MIB);
+    unsigned apart = 0;
+    for (unsigned n = 0; n < 4096; n++) {
+        if (choice_apart(&r.choice, &r.settings)) {
+            enum page_kind kind = next_kind(&r, &k);
+            one_batch(&r, &k.of[kind], kind);
+            apart++;
+        }
+    }
+    assert_true(apart > 0 && apart < 4096 / 16);
+    choice_destroy(&r.choice);
+}
+
 static void what_is_set_is_done(void **state) {
     (void)state;
     const struct world w = { 1, 8, 1, 1 };
@@ -523,6 +546,7 @@ int main(void) {
         cmocka_unit_test(what_is_bypassed_is_tried_again),
         cmocka_unit_test(apart_while_it_pays),
         cmocka_unit_test(what_lies_together_teaches_nothing),
+        cmocka_unit_test(what_is_not_there_promises_nothing),
         cmocka_unit_test(a_rung_is_guessed_from_its_neighbour),
         cmocka_unit_test(few_writes_tell_little),
     };

@@ -340,6 +340,21 @@ static void what_lies_together_says_so(void **state) {
     assert_true(b->kind == KIND_TEXT && !b->together);
 }
 
+/* It is sent before anything that is told apart lies there. */
+static void what_lies_together_leaves_first(void **state) {
+    (void)state;
+    open_shelf(PAGE_KINDS, 64);
+    shelf_reset(&shelf, 0, 1);
+    batch_add(&shelf.batch[KIND_MIXED]->full, 1);
+    shelf.batch[KIND_MIXED]->together = true;
+    write_kind(0, 3, KIND_MIXED);
+    pass_begin(&pass, true);
+    const struct batch *b = next_batch(1, true);
+    assert_true(b != NULL && b->together && b->full.pages == 1 && b->full.run[0].first == 1);
+    b = next_batch(1, true);
+    assert_true(b != NULL && !b->together && b->full.pages == 1 && b->full.run[0].first == 3);
+}
+
 /* Where there is one batch for all, all is of one kind. */
 static void a_single_batch_is_of_one_kind(void **state) {
     (void)state;
@@ -431,11 +446,21 @@ static void it_does_not_look_at_everything(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rooms_of_a_batch),    cmocka_unit_test(a_run_has_an_end),   EACH(pages_are_sorted),
-        EACH(no_change_from_before_the_zeros), EACH(a_page_that_comes_back),         EACH(pages_that_go_whole),
-        EACH(a_batch_is_of_one_block),         EACH(it_does_not_look_at_everything), EACH(pages_of_a_kind_go_together),
-        EACH(what_lies_together_says_so),      EACH(a_single_batch_is_of_one_kind),  EACH(every_page_goes_once),
-        EACH(a_shelf_keeps_its_chunk),         EACH(a_chunk_that_waits_stays_dirty),
+        cmocka_unit_test(rooms_of_a_batch),
+        cmocka_unit_test(a_run_has_an_end),
+        EACH(pages_are_sorted),
+        EACH(no_change_from_before_the_zeros),
+        EACH(a_page_that_comes_back),
+        EACH(pages_that_go_whole),
+        EACH(a_batch_is_of_one_block),
+        EACH(it_does_not_look_at_everything),
+        EACH(pages_of_a_kind_go_together),
+        EACH(what_lies_together_says_so),
+        EACH(what_lies_together_leaves_first),
+        EACH(a_single_batch_is_of_one_kind),
+        EACH(every_page_goes_once),
+        EACH(a_shelf_keeps_its_chunk),
+        EACH(a_chunk_that_waits_stays_dirty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
