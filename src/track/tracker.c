@@ -12,12 +12,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int ended(const struct tracker *t, struct error *err) {
+    return error_set(err, ERROR_VMM, "process %d ended", (int)t->pid);
+}
 
 int tracker_ioctl_error(const struct tracker *t, const char *what, struct error *err) {
     switch (errno) {
     case ESRCH:
-        return error_set(err, ERROR_VMM, "process %d ended", (int)t->pid);
+        return ended(t, err);
     case ENOENT:
         return error_set(err, ERROR_VMM, "process %d removed memory that is being tracked (%s)", (int)t->pid, what);
     default:
@@ -66,6 +73,20 @@ static bool ask_features(struct tracker *t, uint64_t features) {
     return ioctl(t->uffd, UFFDIO_API, &api) == 0;
 }
 
+/* Linux 7.2 finds nothing in the memory of a process that has ended, and calls that success. */
+static bool has_ended(const struct tracker *t) {
+    struct pollfd p = { .fd = t->pidfd, .events = POLLIN };
+    return poll(&p, 1, 0) != 0;
+}
+
+static int open_pidfd(struct tracker *t, struct error *err) {
+    t->pidfd = (int)syscall(SYS_pidfd_open, t->pid, 0);
+    if (t->pidfd < 0) {
+        return errno == ESRCH ? ended(t, err) : error_errno(err, ERROR_SYSTEM, "process %d", (int)t->pid);
+    }
+    return 0;
+}
+
 static int open_uffd(struct tracker *t, const struct remote_witness *witness, struct error *err) {
     t->uffd = remote_userfaultfd(t->pid, O_CLOEXEC | O_NONBLOCK | t->ops->uffd_flags, &t->stopped_ns, witness, err);
     if (t->uffd < 0) {
@@ -95,9 +116,9 @@ struct tracker *tracker_open(pid_t pid, enum tracker_kind kind, const struct rem
         error_set(err, ERROR_SYSTEM, "out of memory");
         return NULL;
     }
-    *t = (struct tracker){ .ops = ops, .pid = pid, .uffd = -1 };
+    *t = (struct tracker){ .ops = ops, .pid = pid, .pidfd = -1, .uffd = -1 };
     pthread_mutex_init(&t->lock, NULL);
-    if (open_uffd(t, witness, err) < 0 || t->ops->open(t, err) < 0) {
+    if (open_uffd(t, witness, err) < 0 || open_pidfd(t, err) < 0 || t->ops->open(t, err) < 0) {
         tracker_close(t);
         return NULL;
     }
@@ -184,7 +205,8 @@ int tracker_scan(struct tracker *t, uint64_t start, uint64_t end, tracker_found_
         if ((start - r->start) % r->page_size != 0 || (end - r->start) % r->page_size != 0) {
             break;
         }
-        return t->ops->scan(t, r, start, end, found, opaque, err);
+        int rc = t->ops->scan(t, r, start, end, found, opaque, err);
+        return rc == 0 && has_ended(t) ? ended(t, err) : rc;
     }
     return error_set(err, ERROR_SYSTEM, "[%#" PRIx64 ", %#" PRIx64 ") is not tracked, or not whole pages", start, end);
 }
@@ -220,6 +242,9 @@ void tracker_close(struct tracker *t) {
     free(t->ranges);
     if (t->uffd >= 0) {
         close(t->uffd);
+    }
+    if (t->pidfd >= 0) {
+        close(t->pidfd);
     }
     pthread_mutex_destroy(&t->lock);
     free(t);
