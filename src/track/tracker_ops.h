@@ -19,7 +19,7 @@ struct tracker_range {
 struct tracker {
     const struct tracker_ops *ops;
     pid_t pid;
-    int pidfd;         /* both owned by tracker.c */
+    int pidfd; /* both owned by tracker.c */
     int uffd;
     uint64_t features; /* that it has: what was asked for and this kernel knows */
     int64_t stopped_ns;
