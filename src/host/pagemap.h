@@ -27,15 +27,18 @@
 #define PAGEMAP_UFFD_WP (UINT64_C(1) << 57) /* write-protected by a userfaultfd (Linux 5.13) */
 /* Of a present one: its physical page. Zeros where we may not know it (CAP_SYS_ADMIN). */
 #define PAGEMAP_FRAME(entry) ((entry) & ((UINT64_C(1) << 55) - 1))
-/* Of one in swap: in which; likewise. The last kind stands for what is no page at all: a marker. */
-#define PAGEMAP_SWAP_TYPE(entry) ((entry)&31)
-#define PAGEMAP_MARKER 31
+/* Of one in swap: in which; likewise. One of the last kinds stands for what is no page at all: a marker. */
+#define PAGEMAP_SWAP_TYPE(entry) ((int)((entry)&31))
+#define PAGEMAP_MARKER 31 /* of Linux 6.2 and later; 30 before (include/linux/swap.h): pagemap_marker() knows */
 
 /* Returns a descriptor, which stands for the memory that the process has now; -1 on error. */
 int pagemap_open(pid_t pid, struct error *err);
 
 /* Whether this kernel has PAGEMAP_SCAN. GODWIT_FAULT=no-pagemap-scan does without. */
 bool pagemap_can_scan(int pagemap);
+
+/* The kind of swap that is that of markers on this kernel. Where it cannot be found out, PAGEMAP_MARKER. */
+int pagemap_marker(void);
 
 /* The entries of `pages` small pages from `address`. ERROR_VMM: the process has ended. */
 int pagemap_read(int pagemap, uint64_t address, size_t pages, uint64_t *entries, struct error *err);

@@ -38,7 +38,7 @@ static int note_entry(const struct population *p, const struct result *r, uint64
                              "what is in swap of memory that is a private copy of a file cannot be told: run as root "
                              "(CAP_SYS_ADMIN)");
         }
-        swapped = PAGEMAP_SWAP_TYPE(entry) != PAGEMAP_MARKER;
+        swapped = PAGEMAP_SWAP_TYPE(entry) != pagemap_marker();
     }
     bool files = p->kind != POPULATION_ANONYMOUS && (entry & PAGEMAP_FILE) != 0;
     if ((present || swapped) && !files) {

@@ -116,7 +116,7 @@ MUTANTS = table(
     ("parts-in-part", "a part that could not be written is not passed over", "backing_process.c",
      "remote, count, 0) == (ssize_t)local.iov_len)", "remote, count, 0) > 0)", MEMORY),
     ("marker-is-no-page", "a marker is no page in swap", "population.c",
-     "PAGEMAP_SWAP_TYPE(entry) != PAGEMAP_MARKER", "true", MEMORY),
+     "PAGEMAP_SWAP_TYPE(entry) != pagemap_marker()", "true", MEMORY),
     ("file-page-is-no-copy", "a page of the file is no copy", "population.c",
      "(entry & PAGEMAP_FILE) != 0", "0", MEMORY),
     ("zero-page-is-a-hole", "the page of zeros is a hole", "population.c",

@@ -387,7 +387,10 @@ static void huge_again(enum tracker_kind kind, const char *fault) {
     assert_int_equal(before, 7 * 2048);
     assert_int_equal(split, 4 * 2048);
     /* the first segment was not whole where noting began */
-    assert_true(n.noted == 6 && n.restored == 5 && n.left == 1);
+    if (n.noted != 6 || n.restored != 5 || n.left != 1) {
+        fail_msg("of %u huge pages %u came back and %u did not", (unsigned)n.noted, (unsigned)n.restored,
+                 (unsigned)n.left);
+    }
     assert_int_equal(after, 6 * 2048);
 }
 
