@@ -15,6 +15,7 @@ static const struct command {
 } commands[] = {
     { "send", cmd_send, "move a running guest to another host" },
     { "receive", cmd_receive, "wait for a guest on the other host" },
+    { "relay", cmd_relay, "stand in the way of QEMU's own migrations and carry them" },
     { "check", cmd_check, "say everything that would stop a migration" },
     { "probe", cmd_probe, "say what this host offers and what is missing" },
     { "predict", cmd_predict, "say whether a migration would end, when, and at what cost" },

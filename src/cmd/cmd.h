@@ -9,6 +9,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_IN_DOUBT = 3, EXIT_W
 
 int cmd_send(int argc, char **argv);
 int cmd_receive(int argc, char **argv);
+int cmd_relay(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_set(int argc, char **argv);
 int cmd_cancel(int argc, char **argv);

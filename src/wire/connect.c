@@ -141,7 +141,7 @@ static int await_name(const struct address *to, struct resolve *r, const struct 
     return 0;
 }
 
-static const char *cause_of(int failure) {
+static const char *cause_of(const struct connect_how *how, int failure) {
     switch (failure) {
     case ETIMEDOUT:
         return "does a firewall drop what is for that port, or is the host down?";
@@ -153,7 +153,7 @@ static const char *cause_of(int failure) {
     case EPERM:
         return "does a firewall of this host forbid it, or are the rights of the socket file missing?";
     default:
-        return "is 'godwit receive' running there?";
+        return how->server != NULL ? how->server : "is 'godwit receive' running there?";
     }
 }
 
@@ -197,7 +197,7 @@ static int try_once(const struct address *to, const struct connect_how *how, boo
     }
     *again = may_change(a.failure);
     return error_set(err, ERROR_LINK, "cannot connect to %s%s%s: %s (%s)", to->host, to->port[0] ? " port " : "",
-                     to->port, strerror(a.failure), cause_of(a.failure));
+                     to->port, strerror(a.failure), cause_of(how, a.failure));
 }
 
 /* Waits out a pause; readable is nothing here. */

@@ -25,6 +25,7 @@ struct connect_how {
     /* Told once when it failed and is tried again; `why` is the first failure. NULL: nobody. */
     void (*waiting)(void *opaque, const struct error *why);
     void *opaque;
+    const char *server; /* a question about what should listen there; NULL: it is 'godwit receive' */
 };
 
 /* Returns a connected, blocking descriptor with Nagle off, or -1. */

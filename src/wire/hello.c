@@ -84,6 +84,9 @@ static int judge(const struct welcome *w, const struct hello *h, struct error *e
             return error_set(err, ERROR_PEER,
                              "the receiver does not know how to check: install the same godwit version on both hosts");
         }
+        if (h->role == ROLE_RELAY) {
+            return error_set(err, ERROR_PEER, "what listens there is not 'godwit relay --listen'");
+        }
         return error_set(err, ERROR_PEER, "the receiver does not know this migration");
     default:
         return error_set(err, ERROR_PEER, "the receiver answered with the unknown status %u", w->status);

@@ -22,6 +22,7 @@ enum hello_role {
     ROLE_CHANNEL = 2, /* RAM batches; carries the session and the channel's number */
     ROLE_DEVICE = 3,  /* the VMM's device state, raw until its end */
     ROLE_CHECK = 5,   /* belongs to no migration: one request and one answer, about a migration that is not made */
+    ROLE_RELAY = 6,   /* one connection of QEMU's, carried between two relays; the session is the source's relay's */
     ROLE_MEASURE = 4, /* belongs to no migration: filler that is thrown away, answered by how much came in what time */
 };
 

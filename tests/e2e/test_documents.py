@@ -9,7 +9,7 @@ import pytest
 from gwtest import places, wire
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PAGES = {"send": "godwit-send", "receive": "godwit-receive", "probe": "godwit-probe", "check": "godwit-check", "predict": "godwit-predict", "bench": "godwit-bench",
+PAGES = {"send": "godwit-send", "receive": "godwit-receive", "relay": "godwit-relay", "probe": "godwit-probe", "check": "godwit-check", "predict": "godwit-predict", "bench": "godwit-bench",
          "status": "godwit-status", "set": "godwit-status", "cancel": "godwit-status", "resolve": "godwit-resolve"}
 
 

@@ -32,6 +32,7 @@ import accel  # noqa: E402
 import destination  # noqa: E402
 import ground  # noqa: E402
 import memory  # noqa: E402
+import relay  # noqa: E402
 import save  # noqa: E402
 import source  # noqa: E402
 import talk  # noqa: E402
@@ -39,4 +40,4 @@ import tracking  # noqa: E402
 import vmm  # noqa: E402
 
 MUTANTS = [*talk.MUTANTS, *memory.MUTANTS, *destination.MUTANTS, *source.MUTANTS, *vmm.MUTANTS,
-           *accel.MUTANTS, *ground.MUTANTS, *tracking.MUTANTS, *save.MUTANTS]
+           *accel.MUTANTS, *ground.MUTANTS, *tracking.MUTANTS, *save.MUTANTS, *relay.MUTANTS]

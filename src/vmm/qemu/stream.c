@@ -1,54 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Read in QEMU's migration/savevm.c and migration/ram.c of 7.2 and 10.0, and seen in the streams of 7.2, 10.0 and 11.1:
- *
- *   stream   u32 'QEVM' u32 3, 07 u32 n machine-name subsections, then sections
- *   section  01 START  u32 id u8 n name u32 instance u32 version, data, footer
- *            02 PART, 03 END  u32 id, data, footer
- *            04 FULL: a device, of no known length; RAM has ended before, but for a few kinds
- *            08 command  u16 which u16 n, n bytes
- *   footer   7e u32 id
- *   ram      START: u64 total|04, for each block u8 n name u64 size [u64 address], until the sizes are the total
- *            then, and in PART and END, records until EOS. A record: u64 offset|flags, [u8 n name], body
- */
 #include "vmm/qemu/stream.h"
 
 #include "base/fault.h"
 #include "vmm/qemu/cut.h"
+#include "vmm/qemu/stream_format.h"
 
-#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define PAGE_SIZE 4096u
-#define FLAGS (PAGE_SIZE - 1)
-
-enum {
-    MAGIC = 0x5145564d,
-    VERSION = 3,
-    RAM_VERSION = 4,
-};
-
-enum kind { START = 1, PART = 2, END = 3, SUBSECTION = 5, CONFIGURATION = 7, COMMAND = 8, FOOTER = 0x7e };
-
-enum command { OPEN_RETURN_PATH = 1, PING = 2, SWITCHOVER_START = 11 };
-
-enum flag {
-    ZERO = 0x02,
-    MEM_SIZE = 0x04,
-    PAGE = 0x08,
-    EOS = 0x10,
-    CONTINUE = 0x20,
-    XBZRLE = 0x40,
-    COMPRESS_PAGE = 0x100,
-    MULTIFD_FLUSH = 0x200,
-};
-
-#define NAME_MOST 255u
-#define HEADER 9u             /* of a record: offset and flags, length of the name */
-#define COMPRESSED_MOST 4352u /* bytes of a page: zlib makes no more of 4096 */
-#define PART_HEADER 5u
-#define FOOTER_SIZE 5u
 
 struct stream;
 /* Reads one unit. false: not all of it has come. */
@@ -85,34 +43,6 @@ struct stream {
 
 static step read_configuration, read_subsection, read_capability, read_section, read_record, read_block, read_all;
 static step read_body;
-
-static uint16_t get_be16(const uint8_t *p) {
-    uint16_t v;
-    memcpy(&v, p, sizeof(v));
-    return be16toh(v);
-}
-
-static uint32_t get_be32(const uint8_t *p) {
-    uint32_t v;
-    memcpy(&v, p, sizeof(v));
-    return be32toh(v);
-}
-
-static uint64_t get_be64(const uint8_t *p) {
-    uint64_t v;
-    memcpy(&v, p, sizeof(v));
-    return be64toh(v);
-}
-
-static void put_be32(uint8_t *p, uint32_t v) {
-    v = htobe32(v);
-    memcpy(p, &v, sizeof(v));
-}
-
-static void put_be64(uint8_t *p, uint64_t v) {
-    v = htobe64(v);
-    memcpy(p, &v, sizeof(v));
-}
 
 static bool is_name(const uint8_t *p, size_t size, const char *name) {
     return size == strlen(name) && memcmp(p, name, size) == 0;

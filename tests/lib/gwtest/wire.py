@@ -86,12 +86,23 @@ def _library():
     library.XXH3_64bits.restype = library.XXH3_64bits_withSeed.restype = ctypes.c_uint64
     library.XXH3_64bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
     library.XXH3_64bits_withSeed.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
+    library.XXH3_128bits.restype = _Hash128
+    library.XXH3_128bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
     library.XXH3_128bits_withSecret.restype = _Hash128
     library.XXH3_128bits_withSecret.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]
     return library
 
 
 _xxhash = _library()
+
+
+def xxh64(data):
+    return _xxhash.XXH3_64bits(data, len(data))
+
+
+def xxh128(data):
+    """Has `low` and `high`."""
+    return _xxhash.XXH3_128bits(data, len(data))
 
 
 def _digest(data, secret):

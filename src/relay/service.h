@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A relay as a service: takes connections until a signal asks for its end. Each has a thread, and one more while bytes
+ * are carried; a migration of QEMU's is one connection, or one and its channels.
+ *
+ * The first signal: no new migration is begun, and it ends when those under way have ended. The second: they are cut
+ * off, and their guests run on at the source.
+ */
+#ifndef GODWIT_RELAY_SERVICE_H
+#define GODWIT_RELAY_SERVICE_H
+
+#include "base/error.h"
+#include "relay/shared.h"
+
+/* 0: it was asked to end, and did. -1: it could not begin to listen, or to go on. */
+int service_run(const struct relay_config *config, struct error *err);
+
+#endif

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""QEMU's own migrations through two relays: the guest's memory is equal, and the guest goes on."""
+import contextlib
+import json
+import os
+import subprocess
+
+import pytest
+
+from gwtest import blocks, places, relay, silence, stock
+from gwtest.qemu import MIB
+from scene import PATIENCE
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+QUICK = {"max-bandwidth": 10 << 30, "downtime-limit": 500}
+
+
+def loaded(make_guest, name="guest", memory=256 * MIB):
+    size = stock.memory(memory)
+    guest = make_guest(name=name, memory_args=["-machine", "pc", "-m", f"size={size // 1024}K"],
+                       load={"mem": 100, "rate": 8000})
+    return guest.wait_ready()
+
+
+def prepare(guest, there, capabilities=(), **parameters):
+    wanted = [{"capability": name, "state": True} for name in capabilities]
+    for end in (guest, there):
+        if wanted:
+            end.qmp.execute("migrate-set-capabilities", {"capabilities": wanted})
+        if parameters:
+            end.qmp.execute("migrate-set-parameters", parameters)
+    guest.qmp.execute("migrate-set-parameters", QUICK)
+
+
+def ended(qmp):
+    answer = qmp.execute("query-migrate")
+    return answer if answer.get("status") in ("completed", "failed", "cancelled") else None
+
+
+def complete(guest, there):
+    answer = guest.qmp.wait_until(ended, PATIENCE * 2)
+    assert answer["status"] == "completed", (answer, there.log())
+    there.qmp.wait_until(lambda qmp: ended(qmp) and qmp.status() == "paused", PATIENCE)
+
+
+def check_goes_on(guest, there):
+    assert guest.qmp.status() == "postmigrate"
+    assert blocks.compare(guest, there) == {}
+    there.qmp.execute("cont")
+    there.serial.wait_ticks(50)
+    found = silence.measure(guest.serial, there.serial)
+    assert found.across and found.jumps == [] and found.errors == [] and found.errors_counted == 0
+
+
+def check_carried(pair, connections, migrations=1):
+    """Both say the same of every connection, and what was read makes sense. The connections' kinds."""
+    for end in pair.wait_ended(migrations):
+        assert end["status"] == "carried" and end["connections"] == connections, end
+    here, there = ({e["connection"]: e for e in side.closed()} for side in (pair.source, pair.destination))
+    for number, one in here.items():
+        other = there[number]
+        assert (one["sent"], one["taken"]) == (other["taken"], other["sent"]) and one["error"] is None
+    streams = [e["stream"] for e in here.values()]
+    main = next(s for s in streams if s["kind"] == "main")
+    assert main["opaque-since"] in (None, "device state")
+    return sorted(s["kind"] for s in streams), main
+
+
+@pytest.mark.parametrize("capabilities", [[], ["return-path"], ["xbzrle"]], ids=["plain", "return-path", "xbzrle"])
+def test_one_connection(make_guest, shm, capabilities):
+    guest = loaded(make_guest)
+    there = make_guest.destination(guest)
+    with relay.Pair(shm) as pair:
+        prepare(guest, there, capabilities)
+        there.qmp.execute("migrate-incoming", uri=pair.into)
+        guest.qmp.execute("migrate", uri=pair.out)
+        complete(guest, there)
+        kinds, main = check_carried(pair, 1)
+        assert kinds == ["main"] and main["pages"] > 100 * MIB // 4096 and main["zero"] > 1000 and main["sections"] > 2
+        check_goes_on(guest, there)
+
+
+def test_multifd(make_guest, shm):
+    guest = loaded(make_guest)
+    there = make_guest.destination(guest)
+    with relay.Pair(shm) as pair:
+        prepare(guest, there, ["multifd"], **{"multifd-channels": 2})
+        there.qmp.execute("migrate-incoming", uri=pair.into)
+        guest.qmp.execute("migrate", uri=pair.out)
+        complete(guest, there)
+        kinds, _ = check_carried(pair, 3)
+        assert kinds == ["main", "multifd", "multifd"]
+        check_goes_on(guest, there)
+
+
+@pytest.mark.parametrize("preempt", [False, True], ids=["postcopy", "preempt"])
+def test_postcopy(make_guest, shm, preempt):
+    if preempt and stock.version() < (8, 0):
+        pytest.skip("postcopy-preempt is new in 7.2, where it cannot be relied on")
+    guest = loaded(make_guest)
+    there = make_guest.destination(guest)
+    with relay.Pair(shm) as pair:
+        prepare(guest, there, ["postcopy-ram"] + ["postcopy-preempt"] * preempt)
+        # Slow, so that much is left to be asked for.
+        guest.qmp.execute("migrate-set-parameters", {"max-bandwidth": 40 << 20})
+        there.qmp.execute("migrate-incoming", uri=pair.into)
+        guest.qmp.execute("migrate", uri=pair.out)
+        guest.qmp.wait_until(lambda qmp: qmp.execute("query-migrate").get("ram", {}).get("transferred", 0) > 20 << 20,
+                             PATIENCE)
+        guest.qmp.execute("migrate-start-postcopy")
+        guest.qmp.wait_until(lambda qmp: qmp.execute("query-migrate")["status"] != "active", PATIENCE)
+        there.qmp.wait_until(lambda qmp: qmp.execute("query-migrate")["status"] != "active", PATIENCE)
+        complete(guest, there)
+        kinds, main = check_carried(pair, 2 if preempt else 1)
+        assert kinds == ["main"] + ["other"] * preempt
+        assert main["opaque-since"] is None and main["pages"] > 0
+        check_goes_on(guest, there)
+
+
+def test_again_and_back(make_guest, shm):
+    """The same relays, one migration after the other; the second begins with a refusal."""
+    guest = loaded(make_guest)
+    there = make_guest.destination(guest)
+    with relay.Pair(shm) as pair:
+        prepare(guest, there, ["return-path"])
+        guest.qmp.execute("migrate", uri=pair.out)  # nobody waits there
+        assert guest.qmp.wait_until(ended, PATIENCE)["status"] == "failed"
+        guest.qmp.wait_until(lambda qmp: qmp.status() == "running", PATIENCE)
+        there.qmp.execute("migrate-incoming", uri=pair.into)
+        guest.qmp.execute("migrate", uri=pair.out)
+        complete(guest, there)
+        for one, status in zip(pair.source.ends(), ("failed", "carried")):
+            assert one["status"] == status
+        assert "does a QEMU wait for a migration there?" in pair.source.ends()[0]["error"]
+        check_goes_on(guest, there)
+        for one in (pair.source, pair.destination):
+            one.signal(15)
+            assert one.wait(10).code == 0
+        assert not os.path.exists(pair.out[5:])
+
+
+def items(pieces, source, target):
+    program = os.path.join(places.build(), "tests", "items")
+    done = subprocess.run([program, str(pieces), source, target], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def content(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+@pytest.mark.parametrize("machine", ["pc", "pc-i440fx-7.2"])
+@pytest.mark.parametrize("capabilities", [[], ["x-ignore-shared"]], ids=["all", "ignore-shared"])
+def test_recorded_streams(make_bare, shm, machine, capabilities):
+    """What a QEMU writes is taken apart and put together again, however it is cut; all of its RAM is understood."""
+    guest = make_bare(machine=machine)
+    whole, again = (os.path.join(shm, name) for name in ("whole", "again"))
+    wanted = [{"capability": name, "state": True} for name in capabilities]
+    if wanted:
+        guest.qmp.execute("migrate-set-capabilities", {"capabilities": wanted})
+    guest.qmp.execute("migrate", uri=f"exec:cat > {whole}")
+    assert guest.qmp.wait_until(ended, PATIENCE)["status"] == "completed"
+    said = items(0, whole, again)
+    assert content(again) == content(whole)
+    assert said["kind"] == "main" and said["opaque-since"] == "device state" and said["pages"] > 10
+    for pieces in range(1, 8):
+        assert items(pieces, whole, again) == said
+        assert content(again) == content(whole)
+
+
+def test_many_at_a_time(shm, stack):
+    """Connections of eight processes at once, each with its own answer."""
+    from relay_fakes import Echo, talk  # noqa: PLC0415
+    with relay.Pair(shm) as pair, Echo(pair.into[5:]):
+        with contextlib.ExitStack() as children:
+            talking = [children.enter_context(talk(pair.out[5:], number)) for number in range(8)]
+            assert [child.wait(60) for child in talking] == [0] * 8
+        pair.wait_ended(8)
+        ends = pair.source.ends()
+        assert [e["status"] for e in ends] == ["carried"] * 8 and len({e["migration"] for e in ends}) == 8
