@@ -68,6 +68,15 @@ void carry_close(struct carry *c) {
 
 /* ---- what the halves know of each other ---- */
 
+/* This QEMU is not to take it for an end that another QEMU made: where TCP can say so, the connection is reset when it
+ * is closed. Else it ends too early, which is an error too, but for a multifd channel of QEMUs such as 7.2. It also
+ * wakes the half that waits for what this QEMU says; who waits until it takes more looks up by himself. */
+static void cut_off(const struct carry *c) {
+    const struct linger reset = { .l_onoff = 1 };
+    bool can_reset = c->is_tcp && setsockopt(c->qemu, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) == 0;
+    shutdown(c->qemu, can_reset ? SHUT_RD : SHUT_RDWR);
+}
+
 void carry_fail(struct carry *c, const struct error *why) {
     LOCK_GUARD(&c->lock);
     if (!c->failed) {
@@ -75,16 +84,27 @@ void carry_fail(struct carry *c, const struct error *why) {
         c->failure = *why;
     }
     if (c->qemu >= 0) {
-        shutdown(c->qemu, SHUT_RDWR); /* wakes whichever half waits for this QEMU, too */
+        cut_off(c);
     }
     pthread_cond_broadcast(&c->changed);
 }
 
 void carry_set_qemu(struct carry *c, int fd) {
     LOCK_GUARD(&c->lock);
+    struct sockaddr_storage name;
+    socklen_t size = sizeof(name);
     c->qemu = fd;
+    c->is_tcp = getsockname(fd, (struct sockaddr *)&name, &size) == 0 && name.ss_family != AF_UNIX;
     if (c->failed) {
-        shutdown(fd, SHUT_RDWR);
+        cut_off(c);
+    }
+}
+
+/* A half of ours, and not the owner, has found it out. */
+static void half_failed(struct carry *c, const struct error *why) {
+    carry_fail(c, why);
+    if (c->on_failure != NULL) {
+        c->on_failure(c->opaque, why);
     }
 }
 
@@ -149,11 +169,11 @@ static int send_bytes(struct carry *c, size_t size, struct error *err) {
 /* The other relay is told of the end, and hears from us until the other direction has ended too. */
 static int send_end(struct carry *c, struct error *err) {
     atomic_store(&c->qemu_ended, true);
+    tell(c, &c->end_sent); /* before it is: the other relay may have closed by the time that it has been */
     if ((c->reader != NULL && reader_finish(c->reader, err) < 0) ||
         post_word(&c->wire, PACKET_END, &c->sent, NULL, err) < 0) {
         return -1;
     }
-    tell(c, &c->end_sent);
     while (!wait_for(c, &c->end_taken, &c->failed, BEAT_MS * CLOCK_MS)) {
         if (post_word(&c->wire, PACKET_ALIVE, &c->sent, NULL, err) < 0) {
             return -1;
@@ -194,9 +214,11 @@ static void tell_other(struct carry *c) {
 /* The source's QEMU may close before it has read all that came back, which takes nothing from what it said before. At
  * the destination what cannot be given out is missing. */
 static int give_qemu(struct carry *c, const uint8_t *data, size_t size, struct error *err) {
-    while (size > 0 && !c->deaf) {
-        ssize_t n = send(c->qemu, data, size, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR) {
+    while (size > 0 && !c->deaf && !has_failed(c)) {
+        ssize_t n = send(c->qemu, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
+            struct pollfd p = { .fd = c->qemu, .events = POLLOUT };
+            poll(&p, 1, BEAT_MS);
             continue;
         }
         if (n < 0 && c->side == CARRY_AT_DESTINATION) {
@@ -260,7 +282,7 @@ static void *run_in(void *opaque) {
     struct error err = { 0 };
     pthread_setname_np(pthread_self(), "carry in");
     if (carry_in(c, &err) < 0) {
-        carry_fail(c, &err);
+        half_failed(c, &err);
     }
     leave(c, &c->in_over, &c->out_over);
     return NULL;
@@ -281,7 +303,7 @@ static void run_out(struct carry *c) {
     if (carry_out(c, &err) < 0) {
         /* When the other relay broke the connection it may have said why, and that lies in front of the break. */
         wait_for(c, &c->failed, &c->in_over, err.class == ERROR_LINK ? MOMENT : 0);
-        carry_fail(c, &err);
+        half_failed(c, &err);
     }
     if (has_failed(c)) {
         tell_other(c);

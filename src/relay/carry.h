@@ -38,6 +38,9 @@ struct carry {
     int qemu;              /* owned; -1: not connected yet */
     struct conn wire;      /* to the other relay, owned; fd -1: not connected yet */
     struct reader *reader; /* of what this QEMU says; at the source, NULL else */
+    /* Told at once when a half has failed, by that half. NULL: nobody */
+    void (*on_failure)(void *opaque, const struct error *why);
+    void *opaque;
     struct tally sent, taken;
     uint8_t *out_data, *in_data; /* PACKET_MOST bytes and a NUL */
     _Atomic bool qemu_ended;     /* this QEMU has said all that it will say */
@@ -46,6 +49,7 @@ struct carry {
 
     pthread_mutex_t lock; /* owns all below */
     pthread_cond_t changed;
+    bool is_tcp; /* QEMU's connection */
     bool failed;
     struct error failure; /* the first */
     bool other_failed;    /* the other relay said so */

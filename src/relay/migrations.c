@@ -15,6 +15,29 @@ void migrations_init(struct migrations *all) {
     pthread_cond_init(&all->opened, NULL);
 }
 
+/* With the lock. */
+static void fail(struct migrations *all, struct migration *g, const struct error *why) {
+    if (g->failed) {
+        return;
+    }
+    g->failed = true;
+    g->failure = *why;
+    struct error others = *why;
+    error_prefix(&others, "another connection of the migration failed: ");
+    for (struct member *m = g->members; m != NULL; m = m->next) {
+        carry_fail(m->carry, &others);
+    }
+    pthread_cond_broadcast(&all->opened);
+}
+
+/* Before another of them has brought one more byte: a QEMU that waits for a channel which is gone hears nothing else.
+ */
+static void member_failed(void *opaque, const struct error *why) {
+    struct member *m = opaque;
+    LOCK_GUARD(&m->all->lock);
+    fail(m->all, m->of, why);
+}
+
 /* The next two are called with the lock. */
 static struct migration *make(struct migrations *all, struct error *err) {
     struct migration *g = calloc(1, sizeof(*g));
@@ -27,11 +50,14 @@ static struct migration *make(struct migrations *all, struct error *err) {
     return g;
 }
 
-static int join(struct migration *g, struct member *m, struct error *err) {
+static int join(struct migrations *all, struct migration *g, struct member *m, struct error *err) {
     if (g->joined == MIGRATION_STREAMS) {
         return error_set(err, ERROR_REFUSED, "a migration has more than %d connections", MIGRATION_STREAMS);
     }
+    m->all = all;
     m->of = g;
+    m->carry->on_failure = member_failed;
+    m->carry->opaque = m;
     m->number = g->joined++;
     m->next = g->members;
     g->members = m;
@@ -64,7 +90,7 @@ int migrations_join_whose(struct migrations *all, const char *whose, struct memb
         memcpy(g->session, session, sizeof(session));
         snprintf(g->whose, sizeof(g->whose), "%s", whose);
     }
-    return join(g, m, err);
+    return join(all, g, m, err);
 }
 
 int migrations_join_session(struct migrations *all, const uint8_t session[SESSION_SIZE], unsigned number,
@@ -86,7 +112,7 @@ int migrations_join_session(struct migrations *all, const uint8_t session[SESSIO
         }
         memcpy(g->session, session, SESSION_SIZE);
     }
-    return join(g, m, err);
+    return join(all, g, m, err);
 }
 
 int migrations_await_turn(struct migrations *all, struct member *m, struct error *err) {
@@ -103,21 +129,6 @@ int migrations_await_turn(struct migrations *all, struct member *m, struct error
 void migrations_opened(struct migrations *all, struct member *m) {
     LOCK_GUARD(&all->lock);
     m->of->opened++;
-    pthread_cond_broadcast(&all->opened);
-}
-
-/* With the lock. */
-static void fail(struct migrations *all, struct migration *g, const struct error *why) {
-    if (g->failed) {
-        return;
-    }
-    g->failed = true;
-    g->failure = *why;
-    struct error others = *why;
-    error_prefix(&others, "another connection of the migration failed: ");
-    for (struct member *m = g->members; m != NULL; m = m->next) {
-        carry_fail(m->carry, &others);
-    }
     pthread_cond_broadcast(&all->opened);
 }
 

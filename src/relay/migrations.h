@@ -24,6 +24,7 @@
 
 struct member {
     struct carry *carry;
+    struct migrations *all;
     struct migration *of; /* NULL: of none */
     unsigned number;      /* in the order in which they came, from 0 */
     struct member *next;

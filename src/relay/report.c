@@ -73,7 +73,7 @@ void report_end(const struct shared *s, const uint8_t session[SESSION_SIZE], con
     bool failed = error_is_set(&end->failure);
     name_of(session, name);
     if (failed) {
-        log_warning("migration %s was cut off, and QEMU at the source keeps the guest: %s", name, end->failure.desc);
+        log_warning("migration %s was cut off: %s", name, end->failure.desc);
     } else {
         log_notice("migration %s was carried: %u connection%s, %.1f MiB", name, end->streams,
                    end->streams == 1 ? "" : "s", (double)end->bytes / (1 << 20));

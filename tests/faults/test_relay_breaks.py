@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gwtest import engine as gw, places, relay, wire
+from gwtest import engine as gw, places, relay, stock, wire
 from gwtest.qemu import MIB
 from relay_fakes import Echo
 from scene import PATIENCE, wait_until
@@ -45,11 +45,12 @@ def status(guest):
     return guest.qmp.execute("query-migrate").get("status")
 
 
-def check_failed(guest, there, began):
-    """The source's QEMU knows, and its guest runs; the destination's QEMU has given up."""
+def check_failed(guest, there, began, hangs=False):
+    """The source's QEMU knows, and its guest runs; the destination's QEMU has given up, or may hang as it is."""
     guest.qmp.wait_until(lambda qmp: status(guest) == "failed", PATIENCE)
     guest.qmp.wait_until(lambda qmp: qmp.status() == "running", PATIENCE)
-    assert there.wait_gone(PATIENCE) != 0
+    if not hangs:
+        assert there.wait_gone(PATIENCE) != 0
     assert time.monotonic() - began < SOON
 
 
@@ -91,11 +92,14 @@ def test_connection_reset(make_bare, shm):
 def test_changed_bit(make_bare, shm, capabilities):
     """Of three connections the one that it happens to ends the others too."""
     guest, there = make_slow(make_bare)
-    with relay.Between() as between, relay.Pair(shm, through=between.through, silence=SILENCE) as pair:
+    # QEMU 7.2 waits for ever for the SYNC of a channel that is gone, when that is what it waits for in that moment.
+    hangs = bool(capabilities) and stock.version() < (8, 0)
+    with relay.Between() as between, \
+            relay.Pair(shm, tcp=bool(capabilities), through=between.through, silence=SILENCE) as pair:
         begin(guest, there, pair, capabilities)
         began = time.monotonic()
         between.flip(between.carried + MIB)
-        check_failed(guest, there, began)
+        check_failed(guest, there, began, hangs)
         here, other = pair.wait_ended()
         assert "not what left" in other["error"] or "damaged" in other["error"]
         assert "the other relay: " in here["error"]
@@ -221,7 +225,8 @@ def test_strangers(make_bare, shm):
                 end_of(sock)
         guest.qmp.wait_until(lambda qmp: status(guest) == "completed", PATIENCE)
         there.qmp.wait_until(lambda qmp: qmp.status() == "paused", PATIENCE)
-        assert [e["status"] for e in pair.wait_ended()] == ["carried"] * 2
+        ends = pair.wait_ended()
+        assert [e["status"] for e in ends] == ["carried"] * 2, (ends, pair.destination.told())
         wait_until(lambda: count(pair.destination, "refused") == len(STRANGERS) + 1, "all are, the silent one too")
         silent.close()
 

@@ -45,11 +45,13 @@ class Pair:
 
     out         where the source's QEMU migrates to, a URI of QEMU's
     into        where the destination's QEMU waits, likewise
+    tcp         it waits at a TCP port, not at a unix socket
     through     through(port) is the port of something that stands between the relays and connects to that one
     """
 
-    def __init__(self, directory, hosts=None, through=None, silence=10, source_fault=None, destination_fault=None):
+    def __init__(self, directory, hosts=None, tcp=False, through=None, silence=10, source_fault=None, destination_fault=None):
         self.out, self.into = (f"unix:{os.path.join(directory, name)}" for name in ("relay.out", "relay.in"))
+        self.into = f"tcp:127.0.0.1:{gw.next_port()}" if tcp else self.into
         here, there = (hosts.a, hosts.b) if hosts else (None, None)
         address, port = there.address if there else "127.0.0.1", gw.next_port()
         with contextlib.ExitStack() as stack:
