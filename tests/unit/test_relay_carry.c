@@ -77,7 +77,8 @@ static void hang_up(struct side *s) {
 struct flow {
     int fd;
     uint8_t *data;
-    size_t size, done;
+    size_t size;
+    _Atomic size_t done;
 };
 
 static void *write_all(void *opaque) {
