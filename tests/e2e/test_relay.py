@@ -16,10 +16,10 @@ pytestmark = pytest.mark.usefixtures("engine")
 QUICK = {"max-bandwidth": 10 << 30, "downtime-limit": 500}
 
 
-def loaded(make_guest, name="guest", memory=256 * MIB):
-    size = stock.memory(memory)
-    guest = make_guest(name=name, memory_args=["-machine", "pc", "-m", f"size={size // 1024}K"],
-                       load={"mem": 100, "rate": 8000})
+def loaded(make_guest, machine="pc", **options):
+    size = stock.memory(256 * MIB)
+    guest = make_guest(memory_args=["-machine", machine, "-m", f"size={size // 1024}K"],
+                       load={"mem": 100, "rate": 8000}, **options)
     return guest.wait_ready()
 
 
@@ -80,6 +80,24 @@ def test_one_connection(make_guest, shm, capabilities):
         complete(guest, there)
         kinds, main = check_carried(pair, 1)
         assert kinds == ["main"] and main["pages"] > 100 * MIB // 4096 and main["zero"] > 1000 and main["sections"] > 2
+        check_goes_on(guest, there)
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["there", "back"])
+def test_across_versions(make_guest, shm, back):
+    """From one version of QEMU to another, with the older one's machine type."""
+    if not places.other_qemu():
+        pytest.skip("no second QEMU: GODWIT_OTHER_QEMU is not set")
+    ours, other = (places.qemu(), places.other_qemu())[::-1 if back else 1]
+    guest = loaded(make_guest, machine="pc-i440fx-7.2", binary=ours)
+    there = make_guest.destination(guest, binary=other)
+    with relay.Pair(shm) as pair:
+        prepare(guest, there, ["return-path"])
+        there.qmp.execute("migrate-incoming", uri=pair.into)
+        guest.qmp.execute("migrate", uri=pair.out)
+        complete(guest, there)
+        kinds, main = check_carried(pair, 1)
+        assert kinds == ["main"] and main["pages"] > 100 * MIB // 4096
         check_goes_on(guest, there)
 
 

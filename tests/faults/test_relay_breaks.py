@@ -3,28 +3,30 @@
 import contextlib
 import os
 import socket
+import tempfile
 import time
 
 import pytest
 
-from gwtest import engine as gw, places, relay, stock, wire
+from gwtest import engine as gw, oracle, places, relay, stock, wire
 from gwtest.qemu import MIB
 from relay_fakes import Echo
 from scene import PATIENCE, wait_until
 
 pytestmark = pytest.mark.usefixtures("engine")
 
+RETURN_PATH = [{"capability": "return-path", "state": True}]
 SILENCE = 3
 SOON = places.patience(SILENCE + 7)  # seconds within which QEMU has to have heard
 
 
-def make_slow(make_bare):
+def make_slow(make_bare, name=""):
     """A source and a destination whose migration takes some 5 s."""
-    guest = make_bare(name="source")
+    guest = make_bare(name="source" + name)
     with open(guest.ram_paths[0], "r+b") as ram:
         ram.seek(16 * MIB)
         ram.write(os.urandom(32 * MIB))
-    there = make_bare(name="destination", incoming=True)
+    there = make_bare(name="destination" + name, incoming=True)
     guest.qmp.execute("migrate-set-parameters", {"max-bandwidth": 8 * MIB})
     return guest, there
 
@@ -66,6 +68,35 @@ def test_relay_killed(make_bare, shm, which, capabilities):
         other = pair.destination if which == "source" else pair.source
         wait_until(other.ends, "the other relay notices")
         assert other.ends()[0]["status"] == "failed" and "the other relay" in other.ends()[0]["error"]
+
+
+def test_relay_killed_at_any_moment(make_bare, shm):
+    """With a return path: the guest runs at the source, or all of it is at the destination."""
+    guest, found = None, {"failed": 0, "completed": 0}
+    for i in range(18):
+        if guest is None:
+            guest, there = make_slow(make_bare, f"-{i}")
+            guest.qmp.execute("migrate-set-parameters", {"max-bandwidth": 128 * MIB})
+        else:
+            there = make_bare(name=f"destination-{i}", incoming=True)
+        for end in (guest, there):
+            end.qmp.execute("migrate-set-capabilities", {"capabilities": RETURN_PATH})
+        with relay.Pair(tempfile.mkdtemp(dir=shm), silence=SILENCE) as pair:
+            there.qmp.execute("migrate-incoming", uri=pair.into)
+            guest.qmp.execute("migrate", uri=pair.out)
+            time.sleep(0.06 * (i // 2))
+            (pair.source if i % 2 else pair.destination).kill()
+            state = guest.qmp.wait_until(lambda qmp: status(guest) in found and status(guest), PATIENCE)
+        found[state] += 1
+        if state == "failed":
+            guest.qmp.wait_until(lambda qmp: qmp.status() == "running", PATIENCE)
+        else:
+            there.qmp.wait_until(lambda qmp: qmp.status() == "paused", PATIENCE)
+            assert oracle.compare_ram(guest, there) == {}
+            guest = None
+        there.stop()
+    print(found)
+    assert found["failed"] > 0, found
 
 
 def test_link_cut(make_bare, shm, hosts):
@@ -112,9 +143,8 @@ def test_corrupt_in_the_relay(make_bare, shm, side):
     packet = 20 if side == "source" else 1
     with relay.Pair(shm, silence=SILENCE, **{f"{side}_fault": f"corrupt-carried@{side}={packet}"}) as pair:
         began = time.monotonic()
-        wanted = [{"capability": "return-path", "state": True}]
         for end in (guest, there):
-            end.qmp.execute("migrate-set-capabilities", {"capabilities": wanted})
+            end.qmp.execute("migrate-set-capabilities", {"capabilities": RETURN_PATH})
         there.qmp.execute("migrate-incoming", uri=pair.into)
         guest.qmp.execute("migrate", uri=pair.out)
         check_failed(guest, there, began)
