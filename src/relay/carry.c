@@ -91,7 +91,7 @@ void carry_fail(struct carry *c, const struct error *why) {
 
 void carry_set_qemu(struct carry *c, int fd) {
     LOCK_GUARD(&c->lock);
-    struct sockaddr_storage name;
+    struct sockaddr_storage name = { 0 };
     socklen_t size = sizeof(name);
     c->qemu = fd;
     c->is_tcp = getsockname(fd, (struct sockaddr *)&name, &size) == 0 && name.ss_family != AF_UNIX;
