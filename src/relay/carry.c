@@ -16,6 +16,8 @@
 
 /* Between two words of one who has nothing to say. */
 #define BEAT_MS 1000
+/* Until this host may have memory for a socket again. */
+#define SHORT (20 * CLOCK_MS)
 /* For the other half, and for the other relay, to say better why it ended. */
 #define MOMENT CLOCK_S
 
@@ -138,13 +140,18 @@ static void leave(struct carry *c, bool *over, const bool *other_over) {
     }
 }
 
+/* By errno, of a socket that is as it was. */
+static bool lacks_memory(void) {
+    return errno == ENOBUFS || errno == ENOMEM;
+}
+
 /* ---- out ---- */
 
-enum came { CAME_NOTHING, CAME_BYTES, CAME_END };
+enum came { CAME_NOTHING, CAME_BYTES, CAME_END, CAME_ERROR };
 
 /* However a QEMU ends its connection, what it said before is carried, and then that it has ended: whether that was all
- * is the other QEMU's to judge, as it is without relays. */
-static enum came read_qemu(struct carry *c, size_t *size) {
+ * is the other QEMU's to judge, as it is without relays. An error that is no end of QEMU's is none that is carried. */
+static enum came read_qemu(struct carry *c, size_t *size, struct error *err) {
     struct pollfd p = { .fd = c->qemu, .events = POLLIN };
     int ready = poll(&p, 1, BEAT_MS);
     if (ready == 0 || (ready < 0 && errno == EINTR)) {
@@ -153,6 +160,14 @@ static enum came read_qemu(struct carry *c, size_t *size) {
     ssize_t n = recv(c->qemu, c->out_data, PACKET_MOST, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         return CAME_NOTHING;
+    }
+    if (n < 0 && lacks_memory()) {
+        clock_sleep(SHORT);
+        return CAME_NOTHING;
+    }
+    if (n < 0 && errno != ECONNRESET) {
+        error_errno(err, ERROR_VMM, "cannot read what the %s's QEMU says", side_name(c));
+        return CAME_ERROR;
     }
     *size = n > 0 ? (size_t)n : 0;
     return n > 0 ? CAME_BYTES : CAME_END;
@@ -185,12 +200,12 @@ static int send_end(struct carry *c, struct error *err) {
 static int carry_out(struct carry *c, struct error *err) {
     for (int rc = 0; rc == 0;) {
         size_t size = 0;
-        enum came came = read_qemu(c, &size);
+        enum came came = read_qemu(c, &size, err);
         if (has_failed(c)) {
             return 0;
         }
-        if (came == CAME_END) {
-            return send_end(c, err);
+        if (came == CAME_END || came == CAME_ERROR) {
+            return came == CAME_END ? send_end(c, err) : -1;
         }
         rc = came == CAME_BYTES ? send_bytes(c, size, err) : post_word(&c->wire, PACKET_ALIVE, &c->sent, NULL, err);
     }
@@ -221,12 +236,17 @@ static int give_qemu(struct carry *c, const uint8_t *data, size_t size, struct e
             poll(&p, 1, BEAT_MS);
             continue;
         }
-        if (n < 0 && c->side == CARRY_AT_DESTINATION) {
-            return error_errno(err, ERROR_VMM, "the destination's QEMU takes no more of the stream (its log says why)");
+        if (n < 0 && lacks_memory()) {
+            clock_sleep(SHORT);
+            continue;
         }
-        if (n < 0) {
+        if (n < 0 && c->side == CARRY_AT_SOURCE && (errno == EPIPE || errno == ECONNRESET)) {
             c->deaf = true;
             break;
+        }
+        if (n < 0) {
+            return error_errno(err, ERROR_VMM, "the %s's QEMU takes no more of the stream (its log says why)",
+                               side_name(c));
         }
         data += n;
         size -= (size_t)n;

@@ -35,15 +35,19 @@ static void *run(void *opaque) {
     return NULL;
 }
 
-static void start(struct side *s, enum carry_side which, int wire) {
-    int ends[2];
-    *s = (struct side){ .rc = 1 };
+/* `qemu` -1: the test has none. */
+static void start_with(struct side *s, enum carry_side which, int wire, int qemu, int relay) {
+    *s = (struct side){ .rc = 1, .qemu = qemu };
     assert_ok(carry_init(&s->carry, which, &s->err) == 0, &s->err);
-    socket_pair(ends, 0);
-    s->qemu = ends[0];
-    carry_set_qemu(&s->carry, ends[1]);
+    carry_set_qemu(&s->carry, relay);
     conn_init(&s->carry.wire, wire, "link");
     assert_int_equal(pthread_create(&s->thread, NULL, run, s), 0);
+}
+
+static void start(struct side *s, enum carry_side which, int wire) {
+    int ends[2];
+    socket_pair(ends, 0);
+    start_with(s, which, wire, ends[0], ends[1]);
 }
 
 /* Nobody waits for long. */
@@ -206,6 +210,43 @@ static void test_destination_that_dies(void **state) {
     expect_failure(&source, ERROR_PEER, "takes no more");
 }
 
+/* What is no end of QEMU's ends both sides, and is not told as one: here what a socket says that never was connected. */
+static void test_an_error_is_no_end(void **state) {
+    (void)state;
+    int link[2];
+    socket_pair(link, 0);
+    start(&destination, CARRY_AT_DESTINATION, link[1]);
+    start_with(&source, CARRY_AT_SOURCE, link[0], -1, socket(AF_UNIX, SOCK_STREAM, 0));
+    join(&source);
+    join(&destination);
+    expect_failure(&source, ERROR_VMM, "cannot read");
+    expect_failure(&destination, ERROR_PEER, "cannot read");
+}
+
+/* A source's QEMU that does not listen has closed; another error is one: here what a datagram's socket says. */
+static void test_an_error_is_not_deaf(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    struct tally t;
+    struct conn c;
+    int link[2], ends[2];
+    uint8_t *data = calloc(1, PACKET_MOST);
+    fill();
+    socket_pair(link, 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
+    int small = 4096;
+    setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+    start_with(&source, CARRY_AT_SOURCE, link[0], ends[0], ends[1]);
+    conn_init(&c, link[1], "link");
+    assert_ok(tally_open(&t, &err) == 0, &err);
+    assert_ok(post_data(&c, &t, data, PACKET_MOST, false, &err) == 0, &err);
+    join(&source);
+    expect_failure(&source, ERROR_VMM, "takes no more");
+    tally_close(&t);
+    conn_close(&c);
+    free(data);
+}
+
 /* A byte that changes on the way is given to nobody, nor is anything behind it; both QEMUs are cut off. */
 static void test_a_changed_byte(void **state) {
     static const char *const sides[] = { "source", "destination" };
@@ -350,6 +391,8 @@ int main(void) {
         cmocka_unit_test(test_half_close_and_silence),
         cmocka_unit_test(test_source_that_does_not_listen),
         cmocka_unit_test(test_destination_that_dies),
+        cmocka_unit_test(test_an_error_is_no_end),
+        cmocka_unit_test(test_an_error_is_not_deaf),
         cmocka_unit_test(test_a_changed_byte),
         cmocka_unit_test(test_link_that_breaks),
         cmocka_unit_test(test_owner_that_fails_it),
