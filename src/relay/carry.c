@@ -274,12 +274,13 @@ static bool both_ended(struct carry *c) {
     return c->end_sent && c->end_taken;
 }
 
-/* Behind the other's END too: then there is nothing to come, but that it is still there, or has failed. */
+/* Behind the other's END too: then there is nothing to come, but that it is still there, or has failed. When both have
+ * ended the link may end as it likes; what is said on it is held to as before. */
 static int carry_in(struct carry *c, struct error *err) {
     while (!has_failed(c)) {
         struct packet p = { 0 };
         int rc = post_take(&c->wire, &c->taken, &p, c->in_data, err);
-        if (rc != 0 && both_ended(c)) {
+        if (rc != 0 && (rc > 0 || err->class == ERROR_LINK) && both_ended(c)) {
             error_clear(err);
             return 0;
         }

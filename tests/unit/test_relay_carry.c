@@ -384,6 +384,46 @@ static void test_ends(void **state) {
     }
 }
 
+/* When both have ended the link may break, but a failure that is told on it, or a wrong digest, is one. */
+static void test_a_failure_behind_both_ends(void **state) {
+    static const struct {
+        enum packet_kind kind;
+        bool wrong;
+        int rc;
+        enum error_class class;
+    } cases[] = {
+        { PACKET_ABORT, false, -1, ERROR_PEER },
+        { PACKET_ALIVE, true, -1, ERROR_CORRUPT },
+        { PACKET_ALIVE, false, 0, ERROR_NONE },
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct tally t;
+        struct conn c;
+        struct error err = { 0 };
+        uint8_t header[PACKET_HEADER_SIZE];
+        struct packet p = { 0 };
+        int link = start_alone();
+        conn_init(&c, link, "link");
+        assert_ok(tally_open(&t, &err) == 0, &err);
+        assert_ok(post_word(&c, PACKET_END, &t, NULL, &err) == 0, &err);
+        hang_up(&destination);
+        while (p.kind != PACKET_END) {
+            assert_ok(conn_read(&c, header, sizeof(header), &err) == 0 && packet_decode(header, &p, &err) == 0, &err);
+        }
+        if (cases[i].wrong) {
+            tally_add(&t, sent, 1);
+        }
+        assert_ok(post_word(&c, cases[i].kind, &t, cases[i].kind == PACKET_ABORT ? "too bad" : NULL, &err) == 0, &err);
+        shutdown(link, SHUT_WR);
+        tally_close(&t);
+        join(&destination);
+        conn_close(&c);
+        assert_int_equal(destination.rc, cases[i].rc);
+        assert_int_equal(destination.err.class, cases[i].class);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_there_and_back),
@@ -399,6 +439,7 @@ int main(void) {
         cmocka_unit_test(test_relay_that_says_nothing),
         cmocka_unit_test(test_every_bit),
         cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_a_failure_behind_both_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
