@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,9 +65,15 @@ static int join(struct migrations *all, struct migration *g, struct member *m, s
     return 0;
 }
 
+/* Its end may lie behind bytes that nobody has read yet. */
+static bool has_closed(const struct carry *c) {
+    struct pollfd p = { .fd = c->qemu, .events = POLLRDHUP };
+    return atomic_load(&c->qemu_ended) || (poll(&p, 1, 0) > 0 && p.revents != 0);
+}
+
 static bool has_ended(const struct migration *g) {
     for (const struct member *m = g->members; m != NULL; m = m->next) {
-        if (atomic_load(&m->carry->qemu_ended)) {
+        if (has_closed(m->carry)) {
             return true;
         }
     }

@@ -5,6 +5,8 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 static struct migrations all;
 
@@ -90,6 +92,26 @@ static void test_another_attempt(void **state) {
     leave(&a, NULL);
     leave(&c, &why);
     assert_true(leave(&d, NULL).last);
+    assert_null(all.list);
+}
+
+/* The same when that it has closed is not known yet, for nobody has come to read what it said before. */
+static void test_another_attempt_at_once(void **state) {
+    struct one a, b, c;
+    int ends[2];
+    (void)state;
+    socket_pair(ends, 0);
+    join_whose(&a, "process 1");
+    carry_set_qemu(&a.carry, ends[1]);
+    assert_int_equal(send(ends[0], "last", 4, 0), 4);
+    join_whose(&b, "process 1");
+    assert_ptr_equal(a.member.of, b.member.of);
+    close(ends[0]);
+    join_whose(&c, "process 1");
+    assert_ptr_not_equal(a.member.of, c.member.of);
+    leave(&a, NULL);
+    leave(&b, NULL);
+    assert_true(leave(&c, NULL).last);
     assert_null(all.list);
 }
 
@@ -195,6 +217,7 @@ int main(void) {
         cmocka_unit_test_setup(test_of_one_process, setup),  cmocka_unit_test_setup(test_another_attempt, setup),
         cmocka_unit_test_setup(test_fail_together, setup),   cmocka_unit_test_setup(test_in_turn, setup),
         cmocka_unit_test_setup(test_opened_in_order, setup), cmocka_unit_test_setup(test_too_many, setup),
+        cmocka_unit_test_setup(test_another_attempt_at_once, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
