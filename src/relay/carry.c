@@ -102,8 +102,17 @@ void carry_set_qemu(struct carry *c, int fd) {
     }
 }
 
+static void tell(struct carry *c, bool *what) {
+    LOCK_GUARD(&c->lock);
+    *what = true;
+    pthread_cond_broadcast(&c->changed);
+}
+
 /* A half of ours, and not the owner, has found it out. */
 static void half_failed(struct carry *c, const struct error *why) {
+    if (why->class == ERROR_LINK) {
+        tell(c, &c->wire_broken);
+    }
     carry_fail(c, why);
     if (c->on_failure != NULL) {
         c->on_failure(c->opaque, why);
@@ -113,12 +122,6 @@ static void half_failed(struct carry *c, const struct error *why) {
 static bool has_failed(struct carry *c) {
     LOCK_GUARD(&c->lock);
     return c->failed;
-}
-
-static void tell(struct carry *c, bool *what) {
-    LOCK_GUARD(&c->lock);
-    *what = true;
-    pthread_cond_broadcast(&c->changed);
 }
 
 /* Waits until one of the two is true, or for `ns`; whether one is. */
@@ -212,12 +215,12 @@ static int carry_out(struct carry *c, struct error *err) {
     return -1;
 }
 
-/* Not of what it said itself, and not that it cannot be told anything. */
+/* Not of what it said itself, and not when it cannot be told anything: another connection's link may be what broke. */
 static void tell_other(struct carry *c) {
     struct error ignored = { 0 };
     pthread_mutex_lock(&c->lock);
     struct error why = c->failure;
-    bool knows = c->other_failed || why.class == ERROR_LINK;
+    bool knows = c->other_failed || c->wire_broken;
     pthread_mutex_unlock(&c->lock);
     if (!knows) {
         post_word(&c->wire, PACKET_ABORT, &c->sent, why.desc, &ignored);
@@ -274,12 +277,32 @@ static bool both_ended(struct carry *c) {
     return c->end_sent && c->end_taken;
 }
 
+/* 0: something has come, or the end; 1: there is nothing to wait for, because we have failed. */
+static int await_packet(struct carry *c, struct error *err) {
+    int64_t until = clock_now() + c->silence;
+    struct pollfd p = { .fd = c->wire.fd, .events = POLLIN };
+    while (!has_failed(c)) {
+        int64_t left = until - clock_now();
+        if (left <= 0) {
+            return error_set(err, ERROR_LINK, "%s: the other relay said nothing for too long", c->wire.name);
+        }
+        if (poll(&p, 1, left < BEAT_MS * CLOCK_MS ? (int)(left / CLOCK_MS) + 1 : BEAT_MS) > 0) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 /* Behind the other's END too: then there is nothing to come, but that it is still there, or has failed. When both have
  * ended the link may end as it likes; what is said on it is held to as before. */
 static int carry_in(struct carry *c, struct error *err) {
     while (!has_failed(c)) {
         struct packet p = { 0 };
-        int rc = post_take(&c->wire, &c->taken, &p, c->in_data, err);
+        int rc = await_packet(c, err);
+        if (rc > 0) {
+            return 0;
+        }
+        rc = rc < 0 ? -1 : post_take(&c->wire, &c->taken, &p, c->in_data, err);
         if (rc != 0 && (rc > 0 || err->class == ERROR_LINK) && both_ended(c)) {
             error_clear(err);
             return 0;
@@ -313,7 +336,8 @@ static void *run_in(void *opaque) {
 
 static void make_ready(struct carry *c, int64_t silence) {
     struct timeval limit = { .tv_sec = (time_t)(silence / CLOCK_S),
-                             .tv_usec = (suseconds_t)(silence % CLOCK_S / 1000) };
+                             .tv_usec = (suseconds_t)(silence % CLOCK_S / 1000) }; /* within a packet */
+    c->silence = silence;
     setsockopt(c->wire.fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     fcntl(c->wire.fd, F_SETFL, fcntl(c->wire.fd, F_GETFL) & ~O_NONBLOCK);
     fcntl(c->qemu, F_SETFL, fcntl(c->qemu, F_GETFL) & ~O_NONBLOCK);
@@ -345,5 +369,6 @@ int carry_run(struct carry *c, int64_t silence, struct error *err) {
     }
     run_out(c);
     pthread_join(in, NULL);
+    LOCK_GUARD(&c->lock);
     return c->failed ? error_set(err, c->failure.class, "%s", c->failure.desc) : 0;
 }

@@ -44,6 +44,7 @@ struct carry {
     struct tally sent, taken;
     uint8_t *out_data, *in_data; /* PACKET_MOST bytes and a NUL */
     _Atomic bool qemu_ended;     /* this QEMU has said all that it will say */
+    int64_t silence;             /* ns */
     bool deaf;                   /* in's own: this QEMU takes nothing any more */
     uint64_t data_packets;       /* out's own */
 
@@ -53,6 +54,7 @@ struct carry {
     bool failed;
     struct error failure; /* the first */
     bool other_failed;    /* the other relay said so */
+    bool wire_broken;     /* a half of ours saw it */
     bool end_sent, end_taken;
     bool out_over, in_over;
 };

@@ -18,6 +18,8 @@
 #define SIZE ((size_t)5 << 20)
 #define SILENCE (2 * CLOCK_S)
 
+static int64_t silence = SILENCE;
+
 struct side {
     struct carry carry;
     pthread_t thread;
@@ -31,7 +33,7 @@ static uint8_t sent[SIZE], back[SIZE];
 
 static void *run(void *opaque) {
     struct side *s = opaque;
-    s->rc = carry_run(&s->carry, SILENCE, &s->err);
+    s->rc = carry_run(&s->carry, silence, &s->err);
     return NULL;
 }
 
@@ -310,13 +312,61 @@ static int start_alone(void) {
 
 static void test_relay_that_says_nothing(void **state) {
     (void)state;
+    for (size_t some = 0; some <= 10; some += 10) { /* bytes of a packet */
+        int link = start_alone();
+        int64_t begin = clock_now();
+        assert_int_equal(send(link, sent, some, 0), some);
+        assert_int_equal(read_all(destination.qemu, back, 100), 0);
+        assert_in_range(clock_now() - begin, SILENCE - CLOCK_S, SILENCE + 5 * CLOCK_S);
+        join(&destination);
+        expect_failure(&destination, ERROR_LINK, "said nothing for too long");
+        close(link);
+    }
+}
+
+/* Another connection's link broke, and this one's is whole: its other relay hears why. */
+static void test_a_broken_link_of_another(void **state) {
+    struct error why = { 0 }, err = { 0 };
+    struct packet p = { 0 };
+    struct tally t;
+    struct conn c;
+    (void)state;
     int link = start_alone();
-    int64_t begin = clock_now();
-    assert_int_equal(read_all(destination.qemu, back, 100), 0);
-    assert_in_range(clock_now() - begin, SILENCE - CLOCK_S, SILENCE + 5 * CLOCK_S);
+    conn_init(&c, link, "link");
+    assert_ok(tally_open(&t, &err) == 0, &err);
+    error_set(&why, ERROR_LINK, "another broke");
+    carry_fail(&destination.carry, &why);
+    while (post_take(&c, &t, &p, back, &err) == 0) {
+    }
+    expect_error(&err, ERROR_PEER, "another broke", "post_take");
+    tally_close(&t);
+    conn_close(&c);
     join(&destination);
-    expect_failure(&destination, ERROR_LINK, "said nothing for too long");
+    expect_failure(&destination, ERROR_LINK, "another broke");
+}
+
+/* The other relay neither says nor takes anything: when we fail we do not wait for it. */
+static void test_failure_while_the_other_hangs(void **state) {
+    struct error why = { 0 };
+    (void)state;
+    silence = 30 * CLOCK_S;
+    int link = start_alone();
+    fill();
+    struct flow out = { destination.qemu, sent, SIZE, 0 };
+    pthread_t writer;
+    pthread_create(&writer, NULL, write_all, &out);
+    clock_sleep(200 * CLOCK_MS);
+    error_set(&why, ERROR_CANCELLED, "enough");
+    int64_t begin = clock_now();
+    carry_fail(&destination.carry, &why);
+    pthread_join(destination.thread, NULL);
+    assert_true(clock_now() - begin < 10 * CLOCK_S);
+    pthread_join(writer, NULL);
+    silence = SILENCE;
+    carry_close(&destination.carry);
+    close(destination.qemu);
     close(link);
+    expect_failure(&destination, ERROR_CANCELLED, "enough");
 }
 
 /* Every bit of a packet, flipped: nothing of it is given out. */
@@ -437,6 +487,8 @@ int main(void) {
         cmocka_unit_test(test_link_that_breaks),
         cmocka_unit_test(test_owner_that_fails_it),
         cmocka_unit_test(test_relay_that_says_nothing),
+        cmocka_unit_test(test_a_broken_link_of_another),
+        cmocka_unit_test(test_failure_while_the_other_hangs),
         cmocka_unit_test(test_every_bit),
         cmocka_unit_test(test_ends),
         cmocka_unit_test(test_a_failure_behind_both_ends),
