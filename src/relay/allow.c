@@ -14,6 +14,12 @@ static int bad(const char *text, struct error *err) {
                      text);
 }
 
+/* IPv4 by another name: a list of IPv6 hosts would let it through. */
+static bool is_disguised(int family, const uint8_t *host) {
+    static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+    return family == AF_INET6 && memcmp(host, mapped, sizeof(mapped)) == 0;
+}
+
 /* The host's text of `length` bytes, which may end with /BITS. */
 static bool parse_host(const char *text, size_t length, struct allowed *a) {
     char host[64];
@@ -34,7 +40,7 @@ static bool parse_host(const char *text, size_t length, struct allowed *a) {
     }
     a->family = six ? AF_INET6 : AF_INET;
     a->bits = six ? 128 : 32;
-    if (inet_pton(a->family, six ? host + 1 : host, a->host) != 1) {
+    if (inet_pton(a->family, six ? host + 1 : host, a->host) != 1 || is_disguised(a->family, a->host)) {
         return false;
     }
     if (slash != NULL) {
@@ -97,8 +103,8 @@ bool allow_has(const struct allow *a, const struct address *where) {
     uint16_t port;
     int family = strchr(where->host, ':') != NULL ? AF_INET6 : AF_INET;
     const char *text = where->port;
-    if (where->kind != ADDRESS_TCP || inet_pton(family, where->host, host) != 1 || !parse_port(&text, &port) ||
-        *text != '\0') {
+    if (where->kind != ADDRESS_TCP || inet_pton(family, where->host, host) != 1 || is_disguised(family, host) ||
+        !parse_port(&text, &port) || *text != '\0') {
         return false;
     }
     for (size_t i = 0; i < a->count; i++) {

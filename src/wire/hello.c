@@ -100,14 +100,19 @@ int hello_send(struct conn *c, struct hello *h, struct error *err) {
     return conn_write(c, out, sizeof(out), err);
 }
 
+/* What should listen, in messages. */
+static const char *listener_name(const struct hello *h) {
+    return h->role == ROLE_RELAY ? "godwit relay --listen" : "godwit receive";
+}
+
 int hello_receive(struct conn *c, struct hello *h, struct error *err) {
     uint8_t in[WELCOME_SIZE];
     if (conn_read(c, in, sizeof(in), err) < 0) {
-        return error_prefix(err, "no welcome from the receiver: ");
+        return error_prefix(err, "no welcome from the %s: ", h->role == ROLE_RELAY ? "other relay" : "receiver");
     }
     struct welcome w;
     if (welcome_decode(in, &w) < 0) {
-        return error_set(err, ERROR_PEER, "what listens there is not 'godwit receive'");
+        return error_set(err, ERROR_PEER, "what listens there is not '%s'", listener_name(h));
     }
     if (judge(&w, h, err) < 0) {
         return -1;

@@ -45,6 +45,8 @@ MUTANTS = table(
     ("allow", "nothing is connected to that is not on the list", "inbound.c", " || !allow_has(&config->allow, to)", "",
      BREAKS + "test_nothing_but_what_is_allowed"),
     ("allow-port", "the list is of ports too", "allow.c", " && port <= one->last", "", "meson:relay_allow"),
+    ("allow-mapped", "IPv4 is not let through as IPv6", "allow.c", " || is_disguised(family, host)", "",
+     "meson:relay_allow"),
     ("together", "all connections of a migration fail together", "migrations.c",
      "        carry_fail(m->carry, &others);\n", "", BREAKS + "test_connections_in_their_order"),
     ("in-turn", "connections of a migration come in their order", "migrations.c",

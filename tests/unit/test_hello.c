@@ -160,6 +160,9 @@ static void what_is_no_godwit(void **state) {
     struct error err = { 0 };
     uint8_t bytes[WELCOME_SIZE] = "SSH-2.0-OpenSSH_9.2 and more...", sent[HELLO_SIZE];
     assert_refused(answered(bytes, sizeof(bytes), &h, sent, &err), &err, ERROR_PEER, "not 'godwit receive'");
+    error_clear(&err);
+    h.role = ROLE_RELAY;
+    assert_refused(answered(bytes, sizeof(bytes), &h, sent, &err), &err, ERROR_PEER, "not 'godwit relay --listen'");
     assert_refused(answered(bytes, 31, &h, sent, &err), &err, ERROR_LINK, "no welcome");
     assert_refused(answered(bytes, 0, &h, sent, &err), &err, ERROR_LINK, "no welcome");
 }

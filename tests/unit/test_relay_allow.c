@@ -43,6 +43,9 @@ static void test_nothing_else(void **state) {
     assert_false(has(all, "tcp:[::1]:22"));
     assert_false(has(all, "unix:/run/x"));
     assert_false(has(all6, "tcp:127.0.0.1:22"));
+    assert_true(has(all6, "tcp:[::1]:22"));
+    assert_false(has(all6, "tcp:[::ffff:127.0.0.1]:22"));
+    assert_false(has(all6, "tcp:[::ffff:7f00:1]:22"));
     assert_false(has(all, "tcp:127.1:22"));
 }
 
@@ -65,7 +68,8 @@ static void test_nonsense(void **state) {
     static const char *const texts[] = { "",          ":",           "1.2.3.4",     "1.2.3.4:",     "1.2.3.4:x",
                                          "1.2.3.4:0", "host:5",      "1.2.3.4:9-8", "1.2.3.4:1-",   "1.2.3.4:65536",
                                          "1.2.3:5",   "[::1:5",      "::1:5",       "1.2.3.4/33:5", "1.2.3.4/:5",
-                                         "[]:5",      "1.2.3.4/x:5", "[::1]/129:5", "unix:/run/x",  "1.2.3.4:1-2-3" };
+                                         "[]:5",      "1.2.3.4/x:5", "[::1]/129:5", "unix:/run/x",  "1.2.3.4:1-2-3",
+                                         "[::ffff:1.2.3.4]:5" };
     for (size_t i = 0; i < COUNT(texts); i++) {
         struct allow a = { 0 };
         struct error err = { 0 };
