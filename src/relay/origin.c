@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "relay/origin.h"
 
+#include "base/clock.h"
+#include "wire/resolve.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
-#include <stdint.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -79,4 +83,30 @@ int origin_of(int fd, bool redirected, struct origin *o, struct error *err) {
     inet_ntop(there.family, there.host, host, sizeof(host));
     snprintf(o->whose, sizeof(o->whose), "%s%s%.64s", host, redirected ? " to " : "", o->wanted);
     return 0;
+}
+
+static bool is_there(const struct address *wanted, const struct addrinfo *i) {
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+    return getnameinfo(i->ai_addr, i->ai_addrlen, host, sizeof(host), port, sizeof(port),
+                       NI_NUMERICHOST | NI_NUMERICSERV) == 0 &&
+           strcmp(host, wanted->host) == 0 && strcmp(port, wanted->port) == 0;
+}
+
+bool origin_wanted(const struct origin *o, const struct address *at, int64_t timeout) {
+    struct error ignored = { 0 };
+    struct address wanted;
+    const struct addrinfo *list = NULL;
+    if (at->kind != ADDRESS_TCP || o->wanted[0] == '\0' || address_parse(o->wanted, &wanted, &ignored) < 0) {
+        return false;
+    }
+    struct resolve *r = resolve_begin(at, &ignored);
+    struct pollfd p = { .fd = r != NULL ? resolve_poll_fd(r) : -1, .events = POLLIN };
+    bool found = false;
+    if (r != NULL && poll(&p, 1, (int)(timeout / CLOCK_MS)) > 0 && resolve_result(r, &list) == 0) {
+        for (const struct addrinfo *i = list; i != NULL && !found; i = i->ai_next) {
+            found = is_there(&wanted, i);
+        }
+    }
+    resolve_end(r);
+    return found;
 }

@@ -69,6 +69,17 @@ static int await_opened(struct carry *c, struct error *err) {
     return rc;
 }
 
+/* A rule that catches what the relay itself connects to brings that back to it, and so on without end. */
+static int check_no_circle(const struct outbound *o, struct error *err) {
+    const struct relay_config *config = o->shared->config;
+    if (config->redirected && origin_wanted(&o->origin, &config->to, CONNECT_TIMEOUT)) {
+        return error_set(err, ERROR_REFUSED,
+                         "the firewall redirects here what this relay connects to, the other relay (--to): leave that "
+                         "port out of its rule. See the man page of 'godwit relay'");
+    }
+    return 0;
+}
+
 static int connect_relay(struct outbound *o, struct error *err) {
     const struct connect_how how = { .timeout = CONNECT_TIMEOUT,
                                      .server = "is 'godwit relay --listen' running there?" };
@@ -86,7 +97,8 @@ static int open_there(struct outbound *o, struct error *err) {
     struct carry *c = &o->carry;
     struct hello h = { .role = ROLE_RELAY, .channel = (uint16_t)o->member.number };
     memcpy(h.session, o->member.of->session, SESSION_SIZE);
-    if (migrations_await_turn(&o->shared->migrations, &o->member, err) < 0 || connect_relay(o, err) < 0 ||
+    if (migrations_await_turn(&o->shared->migrations, &o->member, err) < 0 ||
+        check_no_circle(o, err) < 0 || connect_relay(o, err) < 0 ||
         hello_send(&c->wire, &h, err) < 0 || post_word(&c->wire, PACKET_OPEN, &c->sent, o->origin.wanted, err) < 0 ||
         hello_receive(&c->wire, &h, err) < 0 || await_opened(c, err) < 0) {
         return -1;

@@ -103,3 +103,18 @@ def test_what_is_not_allowed(make_bare, hosts, relays):
     guest.qmp.wait_until(lambda qmp: qmp.status() == "running", PATIENCE)
     assert there.qmp.status() == "inmigrate" and there.alive()
     assert f"{FORBIDDEN} is not among the addresses" in here.ends()[0]["error"]
+
+
+def test_a_rule_that_catches_the_relay_itself(hosts, shm):
+    """It would bring what the relay connects to back to the relay, and so on."""
+    redirect(hosts.a, RELAYS, RELAYS)
+    with relay.Relay(shm, "source", "--from", f"redirect:{TAKEN}", "--to", f"tcp:{hosts.b.address}:{RELAYS}",
+                     netns=hosts.a.netns) as here:
+        here.wait_event(event="listening")
+        code = ("import socket\n"
+                f"s = socket.create_connection(('{hosts.b.address}', {RELAYS})); s.settimeout(20); print(s.recv(1))")
+        done = subprocess.run(["ip", "netns", "exec", hosts.a.netns, sys.executable, "-c", code], capture_output=True,
+                              text=True, check=True)
+        assert done.stdout.strip() == "b''"
+        assert "leave that port out of its rule" in here.wait_event(event="ended")["error"]
+        assert len(here.ends()) == 1

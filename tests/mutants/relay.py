@@ -47,6 +47,8 @@ MUTANTS = table(
     ("allow-port", "the list is of ports too", "allow.c", " && port <= one->last", "", "meson:relay_allow"),
     ("allow-mapped", "IPv4 is not let through as IPv6", "allow.c", " || is_disguised(family, host)", "",
      "meson:relay_allow"),
+    ("no-circle", "the relay's own connection is told by the address of the other relay", "origin.c",
+     "            found = is_there(&wanted, i);\n", "", "meson:relay_origin"),
     ("together", "all connections of a migration fail together", "migrations.c",
      "        carry_fail(m->carry, &others);\n", "", BREAKS + "test_connections_in_their_order"),
     ("in-turn", "connections of a migration come in their order", "migrations.c",
