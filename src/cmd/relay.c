@@ -185,21 +185,25 @@ static void emit(void *opaque, const char *name, json_t *fields) {
     events_emit(opaque, name, fields);
 }
 
+/* A connection that hangs is left behind, and has all of this until the process ends. */
 static int run(struct relay_options *o, struct error *err) {
-    struct events events = { 0 };
+    static struct events events;
+    bool left = false;
     if ((o->config.signal_fd = signals_catch(err)) < 0 || events_open(&events, o->events_path, err) < 0) {
         return -1;
     }
     o->config.event = emit;
     o->config.opaque = &events;
-    int rc = service_run(&o->config, err);
-    events_close(&events);
-    close(o->config.signal_fd);
+    int rc = service_run(&o->config, &left, err);
+    if (!left) {
+        events_close(&events);
+        close(o->config.signal_fd);
+    }
     return rc;
 }
 
 int cmd_relay(int argc, char **argv) {
-    struct relay_options o = { .config = { .silence = SILENCE_DEFAULT } };
+    static struct relay_options o = { .config = { .silence = SILENCE_DEFAULT } };
     struct error err = { 0 };
     log_setup("godwit relay", LOG_NOTICE);
     int parsed = parse(&o, argc, argv, &err);

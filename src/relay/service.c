@@ -213,7 +213,7 @@ static bool finish(struct service *s) {
     return running(s) == 0;
 }
 
-int service_run(const struct relay_config *config, struct error *err) {
+int service_run(const struct relay_config *config, bool *left, struct error *err) {
     struct service *s = calloc(1, sizeof(*s));
     if (s == NULL) {
         return error_errno(err, ERROR_SYSTEM, "no memory");
@@ -226,8 +226,9 @@ int service_run(const struct relay_config *config, struct error *err) {
         rc = serve(s, err);
     }
     stop_listening(s);
-    if (finish(s)) {
-        free(s); /* else threads still have it, and the process ends */
+    *left = !finish(s);
+    if (!*left) {
+        free(s);
     }
     return rc;
 }

@@ -12,7 +12,8 @@
 #include "base/error.h"
 #include "relay/shared.h"
 
-/* 0: it was asked to end, and did. -1: it could not begin to listen, or to go on. */
-int service_run(const struct relay_config *config, struct error *err);
+/* 0: it was asked to end, and did. -1: it could not begin to listen, or to go on. *left: connections hang, and still
+ * have `config` and all that it names; nothing of that may go before the process does. */
+int service_run(const struct relay_config *config, bool *left, struct error *err);
 
 #endif
