@@ -54,9 +54,9 @@ static void help(FILE *out) {
         "  -q, --quiet       only errors\n"
         "  -h, --help        this text\n"
         "\n"
-        "Exit status: 0 a signal asked for the end, and it was made when the migrations under way had ended (none may\n"
-        "open one more connection then; a second signal cuts them off: their guests run on at the source, but for those\n"
-        "in postcopy, see 'When it breaks' in the man page); 1 failed; 2 wrong use.\n",
+        "Exit status: 0 a signal asked for the end, and it was made when the migrations under way had ended (one that\n"
+        "has yet to open a connection fails; a second signal cuts all off: their guests run on at the source, but not\n"
+        "in postcopy; see 'WHEN IT BREAKS' in the man page); 1 failed; 2 wrong use.\n",
         out);
 }
 

@@ -97,10 +97,10 @@ static int open_there(struct outbound *o, struct error *err) {
     struct carry *c = &o->carry;
     struct hello h = { .role = ROLE_RELAY, .channel = (uint16_t)o->member.number };
     memcpy(h.session, o->member.of->session, SESSION_SIZE);
-    if (migrations_await_turn(&o->shared->migrations, &o->member, err) < 0 ||
-        check_no_circle(o, err) < 0 || connect_relay(o, err) < 0 ||
-        hello_send(&c->wire, &h, err) < 0 || post_word(&c->wire, PACKET_OPEN, &c->sent, o->origin.wanted, err) < 0 ||
-        hello_receive(&c->wire, &h, err) < 0 || await_opened(c, err) < 0) {
+    if (migrations_await_turn(&o->shared->migrations, &o->member, err) < 0 || check_no_circle(o, err) < 0 ||
+        connect_relay(o, err) < 0 || hello_send(&c->wire, &h, err) < 0 ||
+        post_word(&c->wire, PACKET_OPEN, &c->sent, o->origin.wanted, err) < 0 || hello_receive(&c->wire, &h, err) < 0 ||
+        await_opened(c, err) < 0) {
         return -1;
     }
     migrations_opened(&o->shared->migrations, &o->member);

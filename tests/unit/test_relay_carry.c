@@ -212,7 +212,8 @@ static void test_destination_that_dies(void **state) {
     expect_failure(&source, ERROR_PEER, "takes no more");
 }
 
-/* What is no end of QEMU's ends both sides, and is not told as one: here what a socket says that never was connected. */
+/* What is no end of QEMU's ends both sides, and is not told as one: here what a socket says that never was connected.
+ */
 static void test_an_error_is_no_end(void **state) {
     (void)state;
     int link[2];

@@ -214,9 +214,12 @@ static void test_too_many(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_of_one_process, setup),  cmocka_unit_test_setup(test_another_attempt, setup),
-        cmocka_unit_test_setup(test_fail_together, setup),   cmocka_unit_test_setup(test_in_turn, setup),
-        cmocka_unit_test_setup(test_opened_in_order, setup), cmocka_unit_test_setup(test_too_many, setup),
+        cmocka_unit_test_setup(test_of_one_process, setup),
+        cmocka_unit_test_setup(test_another_attempt, setup),
+        cmocka_unit_test_setup(test_fail_together, setup),
+        cmocka_unit_test_setup(test_in_turn, setup),
+        cmocka_unit_test_setup(test_opened_in_order, setup),
+        cmocka_unit_test_setup(test_too_many, setup),
         cmocka_unit_test_setup(test_another_attempt_at_once, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
