@@ -4,6 +4,7 @@
 #include "relay/blocks.h"
 #include "vmm/qemu/cut.h"
 #include "vmm/qemu/stream_format.h"
+#include "vmm/qemu/stream_head.h"
 
 #include <stdlib.h>
 
@@ -29,23 +30,18 @@ struct reader {
         size_t got;
         uint8_t data[PAGE_SIZE];
     } page;
-    bool has_addresses;    /* x-ignore-shared: the list of blocks tells where each is */
-    bool advised;          /* postcopy may come: the list of blocks tells page sizes */
-    uint32_t capabilities; /* of the configuration, yet to come */
-    uint64_t unlisted;     /* bytes of blocks that the list has yet to name */
-    bool has_ram;          /* RAM has begun, and `id` is its section's */
+    struct stream_head head;
+    bool advised;      /* postcopy may come: the list of blocks tells page sizes */
+    uint64_t unlisted; /* bytes of blocks that the list has yet to name */
+    bool has_ram;      /* RAM has begun, and `id` is its section's */
     uint32_t id;
     enum kind section; /* of RAM, that is being read */
     struct blocks blocks;
     const struct listed_block *block; /* that the stream has named last; NULL before */
 };
 
-static step read_configuration, read_subsection, read_capability, read_section, read_record, read_block, read_all;
+static step read_head, read_section, read_record, read_block, read_all;
 static step read_body, read_content, read_page_size;
-
-static bool is_name(const uint8_t *p, size_t size, const char *name) {
-    return size == strlen(name) && memcmp(p, name, size) == 0;
-}
 
 /* ---- giving items ---- */
 
@@ -126,62 +122,23 @@ static bool read_magic(struct reader *r) {
         return give_up(r, "another magic or version");
     }
     r->kind = READER_MAIN;
-    return pass(r, 8, read_configuration);
+    return pass(r, 8, read_head);
 }
 
-static bool read_configuration(struct reader *r) {
-    const uint8_t *p = cut_look(&r->cut, 5);
-    if (p == NULL) {
+static bool read_head(struct reader *r) {
+    struct stream_head_unit u;
+    switch (stream_head_read(&r->head, &r->cut, &u)) {
+    case HEAD_WAITS:
         return false;
-    }
-    if (p[0] != CONFIGURATION) {
-        return give_up(r, "no configuration");
-    }
-    uint32_t size = get_be32(p + 1);
-    return size <= NAME_MOST ? pass_with_body(r, 5, size, read_subsection) : give_up(r, "the machine's name is long");
-}
-
-static bool read_subsection(struct reader *r) {
-    const uint8_t *p = cut_look(&r->cut, 1);
-    if (p != NULL && p[0] != SUBSECTION) {
+    case HEAD_UNIT:
+        return pass_with_body(r, u.size, u.body, read_head);
+    case HEAD_OVER:
         r->next = read_section;
         return true;
+    case HEAD_UNKNOWN:
+        break;
     }
-    /* 05 u8 n name u32 version, and all that are known have four bytes or more */
-    if (p == NULL || (p = cut_look(&r->cut, 2)) == NULL || (p = cut_look(&r->cut, 2u + p[1] + 8)) == NULL) {
-        return false;
-    }
-    size_t n = p[1], size = 2 + n + 8;
-    uint32_t version = get_be32(p + 2 + n), value = get_be32(p + 2 + n + 4);
-    if (version == 1 && is_name(p + 2, n, "configuration/capabilities")) {
-        r->capabilities = value;
-        return pass(r, size, read_capability);
-    }
-    if (version == 1 && is_name(p + 2, n, "configuration/uuid")) {
-        return pass_with_body(r, size, 12, read_subsection);
-    }
-    if (version == 1 && is_name(p + 2, n, "configuration/target-page-bits") && value == 12) {
-        return pass(r, size, read_subsection);
-    }
-    return give_up(r, "an unknown subsection of the configuration");
-}
-
-/* Only capabilities that change the stream are told. */
-static bool read_capability(struct reader *r) {
-    const uint8_t *p;
-    if (r->capabilities == 0) {
-        r->next = read_subsection;
-        return true;
-    }
-    if ((p = cut_look(&r->cut, 1)) == NULL || (p = cut_look(&r->cut, 1u + p[0])) == NULL) {
-        return false;
-    }
-    if (!is_name(p + 1, p[0], "x-ignore-shared")) {
-        return give_up(r, "an unknown capability");
-    }
-    r->has_addresses = true;
-    r->capabilities--;
-    return pass(r, 1u + p[0], read_capability);
+    return give_up(r, u.why);
 }
 
 /* ---- sections ---- */
@@ -310,10 +267,10 @@ static bool read_block(struct reader *r) {
         r->next = read_record;
         return true;
     }
-    if (r->advised && r->has_addresses) {
+    if (r->advised && r->head.has_addresses) {
         return give_up(r, "blocks with addresses and perhaps page sizes");
     }
-    size_t more = r->has_addresses ? 16 : 8;
+    size_t more = r->head.has_addresses ? 16 : 8;
     const uint8_t *p = cut_look(&r->cut, 1);
     if (p == NULL || (p = cut_look(&r->cut, 1u + p[0] + more)) == NULL) {
         return false;
@@ -410,7 +367,7 @@ static bool read_coded(struct reader *r, enum flag kind, size_t size) {
 }
 
 /* The block of the record and the size of its head; false: wait, or it was given up. */
-static bool read_head(struct reader *r, uint64_t value, const struct listed_block **block, size_t *size) {
+static bool read_record_head(struct reader *r, uint64_t value, const struct listed_block **block, size_t *size) {
     *size = 8;
     *block = r->block;
     if ((value & CONTINUE) == 0) {
@@ -431,7 +388,7 @@ static bool read_head(struct reader *r, uint64_t value, const struct listed_bloc
 static bool read_page(struct reader *r, uint64_t value, enum flag kind) {
     const struct listed_block *block;
     size_t size;
-    if (!read_head(r, value, &block, &size)) {
+    if (!read_record_head(r, value, &block, &size)) {
         return r->next == read_all;
     }
     struct item i = {

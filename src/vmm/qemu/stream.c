@@ -4,6 +4,7 @@
 #include "base/fault.h"
 #include "vmm/qemu/cut.h"
 #include "vmm/qemu/stream_format.h"
+#include "vmm/qemu/stream_head.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -22,10 +23,9 @@ struct stream {
         bool skip;
         step *behind;
     } body;
-    bool has_addresses;    /* x-ignore-shared: the list of blocks tells where each is */
-    uint32_t capabilities; /* of the configuration, yet to come */
-    uint64_t unlisted;     /* bytes of blocks that the list has yet to name */
-    bool has_ram;          /* RAM has begun, and `id` is its section's */
+    struct stream_head head;
+    uint64_t unlisted; /* bytes of blocks that the list has yet to name */
+    bool has_ram;      /* RAM has begun, and `id` is its section's */
     uint32_t id;
     enum kind section; /* of RAM, that is being read */
     struct {
@@ -41,12 +41,8 @@ struct stream {
     } kept;
 };
 
-static step read_configuration, read_subsection, read_capability, read_section, read_record, read_block, read_all;
+static step read_head, read_section, read_record, read_block, read_all;
 static step read_body;
-
-static bool is_name(const uint8_t *p, size_t size, const char *name) {
-    return size == strlen(name) && memcmp(p, name, size) == 0;
-}
 
 /* ---- what becomes of a unit ---- */
 
@@ -138,62 +134,23 @@ static bool read_magic(struct stream *s) {
     if (get_be32(p) != MAGIC || get_be32(p + 4) != VERSION) {
         return give_up(s, "another magic or version");
     }
-    return pass(s, 8, read_configuration);
+    return pass(s, 8, read_head);
 }
 
-static bool read_configuration(struct stream *s) {
-    const uint8_t *p = cut_look(&s->cut, 5);
-    if (p == NULL) {
+static bool read_head(struct stream *s) {
+    struct stream_head_unit u;
+    switch (stream_head_read(&s->head, &s->cut, &u)) {
+    case HEAD_WAITS:
         return false;
-    }
-    if (p[0] != CONFIGURATION) {
-        return give_up(s, "no configuration");
-    }
-    uint32_t size = get_be32(p + 1);
-    return size <= NAME_MOST ? pass_with_body(s, 5, size, read_subsection) : give_up(s, "the machine's name is long");
-}
-
-static bool read_subsection(struct stream *s) {
-    const uint8_t *p = cut_look(&s->cut, 1);
-    if (p != NULL && p[0] != SUBSECTION) {
+    case HEAD_UNIT:
+        return pass_with_body(s, u.size, u.body, read_head);
+    case HEAD_OVER:
         s->next = read_section;
         return true;
+    case HEAD_UNKNOWN:
+        break;
     }
-    /* 05 u8 n name u32 version, and all that are known have four bytes or more */
-    if (p == NULL || (p = cut_look(&s->cut, 2)) == NULL || (p = cut_look(&s->cut, 2u + p[1] + 8)) == NULL) {
-        return false;
-    }
-    size_t n = p[1], size = 2 + n + 8;
-    uint32_t version = get_be32(p + 2 + n), value = get_be32(p + 2 + n + 4);
-    if (version == 1 && is_name(p + 2, n, "configuration/capabilities")) {
-        s->capabilities = value;
-        return pass(s, size, read_capability);
-    }
-    if (version == 1 && is_name(p + 2, n, "configuration/uuid")) {
-        return pass_with_body(s, size, 12, read_subsection);
-    }
-    if (version == 1 && is_name(p + 2, n, "configuration/target-page-bits") && value == 12) {
-        return pass(s, size, read_subsection);
-    }
-    return give_up(s, "an unknown subsection of the configuration");
-}
-
-/* Only capabilities that change the stream are told. */
-static bool read_capability(struct stream *s) {
-    const uint8_t *p;
-    if (s->capabilities == 0) {
-        s->next = read_subsection;
-        return true;
-    }
-    if ((p = cut_look(&s->cut, 1)) == NULL || (p = cut_look(&s->cut, 1u + p[0])) == NULL) {
-        return false;
-    }
-    if (!is_name(p + 1, p[0], "x-ignore-shared")) {
-        return give_up(s, "an unknown capability");
-    }
-    s->has_addresses = true;
-    s->capabilities--;
-    return pass(s, 1u + p[0], read_capability);
+    return give_up(s, u.why);
 }
 
 /* ---- sections ---- */
@@ -266,7 +223,7 @@ static bool read_block(struct stream *s) {
         s->next = read_record;
         return true;
     }
-    size_t more = s->has_addresses ? 16 : 8;
+    size_t more = s->head.has_addresses ? 16 : 8;
     const uint8_t *p = cut_look(&s->cut, 1);
     if (p == NULL || (p = cut_look(&s->cut, 1u + p[0] + more)) == NULL) {
         return false;

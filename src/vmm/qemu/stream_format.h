@@ -17,6 +17,8 @@
 #define GODWIT_VMM_QEMU_STREAM_FORMAT_H
 
 #include <endian.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -95,6 +97,11 @@ static inline void put_be32(uint8_t *p, uint32_t v) {
 static inline void put_be64(uint8_t *p, uint64_t v) {
     v = htobe64(v);
     memcpy(p, &v, sizeof(v));
+}
+
+/* Of `size` bytes of the stream, without a NUL. */
+static inline bool is_name(const uint8_t *p, size_t size, const char *name) {
+    return size == strlen(name) && memcmp(p, name, size) == 0;
 }
 
 #endif
