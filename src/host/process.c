@@ -11,9 +11,11 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
 /* More than ARG_MAX on any kernel that lets a process start: past it the text is not a command line. */
@@ -327,6 +329,16 @@ int process_start_time(pid_t pid, uint64_t *ticks, struct error *err) {
     const char *number = field != NULL ? field + 1 : "";
     return take_number(&number, 10, ' ', ticks) ? 0
                                                 : error_set(err, ERROR_SYSTEM, "cannot parse /proc/%d/stat", (int)pid);
+}
+
+int process_hold(pid_t pid, struct error *err) {
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    return pidfd >= 0 ? pidfd : error_errno(err, errno == ESRCH ? ERROR_VMM : ERROR_SYSTEM, "process %d", (int)pid);
+}
+
+bool process_held_has_ended(int pidfd) {
+    struct pollfd p = { .fd = pidfd, .events = POLLIN };
+    return poll(&p, 1, 0) != 0;
 }
 
 bool process_has_ended(pid_t pid) {

@@ -57,6 +57,11 @@ int process_start_time(pid_t pid, uint64_t *ticks, struct error *err);
 /* Whether the process is gone, or has ended and is only waited for by its parent (a zombie). */
 bool process_has_ended(pid_t pid);
 
+/* A descriptor that stands for the process, whoever has its id later; -1 on error, ERROR_VMM when there is none. */
+int process_hold(pid_t pid, struct error *err);
+/* Whether the process of process_hold() has ended. */
+bool process_held_has_ended(int pidfd);
+
 /* Turns the ids that a process gives for its own threads, counted in its own pid namespace, into those that we know
  * them by, in place. Where both are in one namespace they are the same. -1 also when a thread is not there. */
 int process_outer_threads(pid_t pid, pid_t *ids, size_t count, struct error *err);

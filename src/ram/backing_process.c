@@ -30,16 +30,15 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/zero.h"
+#include "host/process.h"
 #include "ram/backing_internal.h"
 #include "ram/first_touch.h"
 #include "ram/population.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -75,8 +74,7 @@ static int cannot(const struct backing *b, ssize_t n, const char *what, struct e
 }
 
 static bool has_ended(const struct memory *m) {
-    struct pollfd p = { .fd = m->pidfd, .events = POLLIN };
-    return poll(&p, 1, 0) != 0;
+    return process_held_has_ended(m->pidfd);
 }
 
 /* ---- reading ---- */
@@ -363,9 +361,9 @@ static const struct backing_ops memory_ops = {
 /* The id is that of the process whose memory we have: the memory is there still, after we took hold of both. */
 static int take_process(struct memory *m, enum population_kind kind, struct error *err) {
     uint8_t byte;
-    m->pidfd = (int)syscall(SYS_pidfd_open, m->pid, 0);
+    m->pidfd = process_hold(m->pid, err);
     if (m->pidfd < 0) {
-        return error_errno(err, errno == ESRCH ? ERROR_VMM : ERROR_SYSTEM, "process %d", (int)m->pid);
+        return -1;
     }
     if (population_open(&m->population, m->pid, kind, err) < 0) {
         return -1;

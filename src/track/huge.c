@@ -4,6 +4,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "host/pagemap.h"
+#include "host/process.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
@@ -37,9 +38,8 @@ struct huge *huge_open(pid_t pid, struct error *err) {
         error_set(err, ERROR_SYSTEM, "out of memory");
         return NULL;
     }
-    h->pagemap = pagemap_open(pid, err);
-    h->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (h->pagemap < 0 || h->pidfd < 0) {
+    h->pidfd = -1;
+    if ((h->pagemap = pagemap_open(pid, err)) < 0 || (h->pidfd = process_hold(pid, err)) < 0) {
         huge_close(h);
         return NULL;
     }

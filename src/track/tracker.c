@@ -4,6 +4,7 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/fault.h"
+#include "host/process.h"
 #include "remote/remote.h"
 #include "remote/uapi.h"
 #include "track/kernel.h"
@@ -12,9 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 static int ended(const struct tracker *t, struct error *err) {
@@ -73,20 +72,6 @@ static bool ask_features(struct tracker *t, uint64_t features) {
     return ioctl(t->uffd, UFFDIO_API, &api) == 0;
 }
 
-/* Linux 7.2 finds nothing in the memory of a process that has ended, and calls that success. */
-static bool has_ended(const struct tracker *t) {
-    struct pollfd p = { .fd = t->pidfd, .events = POLLIN };
-    return poll(&p, 1, 0) != 0;
-}
-
-static int open_pidfd(struct tracker *t, struct error *err) {
-    t->pidfd = (int)syscall(SYS_pidfd_open, t->pid, 0);
-    if (t->pidfd < 0) {
-        return errno == ESRCH ? ended(t, err) : error_errno(err, ERROR_SYSTEM, "process %d", (int)t->pid);
-    }
-    return 0;
-}
-
 static int open_uffd(struct tracker *t, const struct remote_witness *witness, struct error *err) {
     t->uffd = remote_userfaultfd(t->pid, O_CLOEXEC | O_NONBLOCK | t->ops->uffd_flags, &t->stopped_ns, witness, err);
     if (t->uffd < 0) {
@@ -118,7 +103,7 @@ struct tracker *tracker_open(pid_t pid, enum tracker_kind kind, const struct rem
     }
     *t = (struct tracker){ .ops = ops, .pid = pid, .pidfd = -1, .uffd = -1 };
     pthread_mutex_init(&t->lock, NULL);
-    if (open_uffd(t, witness, err) < 0 || open_pidfd(t, err) < 0 || t->ops->open(t, err) < 0) {
+    if (open_uffd(t, witness, err) < 0 || (t->pidfd = process_hold(pid, err)) < 0 || t->ops->open(t, err) < 0) {
         tracker_close(t);
         return NULL;
     }
@@ -206,7 +191,8 @@ int tracker_scan(struct tracker *t, uint64_t start, uint64_t end, tracker_found_
             break;
         }
         int rc = t->ops->scan(t, r, start, end, found, opaque, err);
-        return rc == 0 && has_ended(t) ? ended(t, err) : rc;
+        /* Linux 7.2 finds nothing in the memory of a process that has ended, and calls that success */
+        return rc == 0 && process_held_has_ended(t->pidfd) ? ended(t, err) : rc;
     }
     return error_set(err, ERROR_SYSTEM, "[%#" PRIx64 ", %#" PRIx64 ") is not tracked, or not whole pages", start, end);
 }
