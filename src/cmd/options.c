@@ -84,6 +84,10 @@ int parse_wait(const char *text, int64_t *wait, struct error *err) {
     return 0;
 }
 
+void options_log(const char *name, bool quiet, unsigned verbose) {
+    log_setup(name, quiet ? LOG_ERROR : verbose > 1 ? LOG_DEBUG : verbose == 1 ? LOG_INFO : LOG_NOTICE);
+}
+
 static int take_option(struct options *o, int option, struct error *err) {
     switch (option) {
     case OPT_QMP:
@@ -172,7 +176,7 @@ static enum parsed parse(struct options *o, int argc, char **argv, void (*help)(
     }
     static char prefix[32];
     snprintf(prefix, sizeof(prefix), "godwit %s", o->command);
-    log_setup(prefix, o->quiet ? LOG_ERROR : o->verbose > 1 ? LOG_DEBUG : o->verbose == 1 ? LOG_INFO : LOG_NOTICE);
+    options_log(prefix, o->quiet, o->verbose);
     return PARSED;
 }
 

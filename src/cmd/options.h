@@ -43,6 +43,9 @@ void options_end(const struct options *o, struct vmm *vmm, json_t *report);
 /* What --qmp would have been. Returns -1. */
 int options_miss_qmp(struct error *err);
 
+/* What is said on stderr, and as whose words: -q, -v, -vv. `name` must live as long as the process. */
+void options_log(const char *name, bool quiet, unsigned verbose);
+
 /* A command that failed before it had anything to report: says why on stderr, and with `json` as the one object on
  * stdout. Returns `status`. */
 int options_fail(bool json, const struct error *err, int status);

@@ -211,6 +211,6 @@ int cmd_relay(int argc, char **argv) {
     if (parsed != 0) {
         return parsed > 0 ? EXIT_DONE : options_fail(false, &err, EXIT_USAGE);
     }
-    log_setup("godwit relay", o.quiet ? LOG_ERROR : o.verbose > 1 ? LOG_DEBUG : o.verbose == 1 ? LOG_INFO : LOG_NOTICE);
+    options_log("godwit relay", o.quiet, o.verbose);
     return run(&o, &err) < 0 ? options_fail(false, &err, EXIT_FAILED) : EXIT_DONE;
 }
