@@ -2,7 +2,9 @@
 #include "support.h"
 
 #include "base/bits.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
+#include "host/pagemap.h"
 #include "track/kernel.h"
 
 #include <dirent.h>
@@ -388,6 +390,13 @@ void needs_tracker(enum tracker_kind kind) {
     if (!has_tracker(kind)) {
         SKIP("this kernel has no %s tracker", tracker_kind_name(kind));
     }
+}
+
+bool has_scan(void) {
+    struct error err = { 0 };
+    int pagemap CLEANUP_CLOSE = pagemap_open(getpid(), &err);
+    assert_true(pagemap >= 0);
+    return pagemap_can_scan(pagemap);
 }
 
 void needs_steady_time(void) {

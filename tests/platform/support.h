@@ -19,6 +19,9 @@ bool has_tracker(enum tracker_kind kind);
 /* Skips the test when it has none. */
 void needs_tracker(enum tracker_kind kind);
 
+/* Whether this kernel has PAGEMAP_SCAN (Linux 6.7), and no fault takes it away. */
+bool has_scan(void);
+
 /* Skips a test that measures shares of time on a machine where time means little: GODWIT_PATIENCE is set there. */
 void needs_steady_time(void);
 

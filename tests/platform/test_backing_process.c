@@ -4,8 +4,6 @@
 #include "support.h"
 
 #include "base/bits.h"
-#include "base/cleanup.h"
-#include "host/pagemap.h"
 #include "ram/backing.h"
 
 #include <fcntl.h>
@@ -108,14 +106,6 @@ static uint64_t rss(const struct scene *s) {
            child_kib(s->target.pid, "status", "HugetlbPages");
 }
 
-/* The page of zeros is told from others. */
-static bool tells_zeros(const char *fault) {
-    struct error err = { 0 };
-    int pagemap CLEANUP_CLOSE = pagemap_open(getpid(), &err);
-    assert_true(pagemap >= 0);
-    return strcmp(fault, "none") == 0 && pagemap_can_scan(pagemap);
-}
-
 /* ---- reading ---- */
 
 static void holes_are_not_touched(const char *fault, bool looks) {
@@ -133,7 +123,7 @@ static void holes_are_not_touched(const char *fault, bool looks) {
     assert_int_equal(rss(&s), before);
     /* somebody has read one: it is a hole still, where the kernel can tell, and zeros in any case */
     target_ask(&s.target, TARGET_READ, 100, 0);
-    if (looks && tells_zeros(fault)) {
+    if (looks && has_scan()) {
         assert_string_equal(look(&s), " 3 3999 |");
     }
     assert_int_equal(read_all(&s), 15);
@@ -196,7 +186,7 @@ static void given_back_anonymous(const char *fault) {
     target_ask(&s.target, TARGET_FILL, 4, 4);
     assert_string_equal(look(&s), " 4 5 6 7 |");
     target_ask(&s.target, TARGET_DONTNEED, 5, 2);
-    if (tells_zeros(fault)) {
+    if (has_scan()) {
         assert_int_equal(read_word(&s, 5), 0); /* the page of zeros comes there: a hole still */
     }
     assert_string_equal(look(&s), " 4 7 | 5 6");

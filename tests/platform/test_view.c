@@ -3,8 +3,6 @@
 #include "support.h"
 
 #include "base/bits.h"
-#include "base/cleanup.h"
-#include "host/pagemap.h"
 #include "view/view.h"
 
 #include <fcntl.h>
@@ -357,14 +355,6 @@ BOTH_KINDS(private_copies)
 
 #define HUGE_PAGES 8u
 
-/* Of a kernel before 6.7. */
-static bool before_scan(void) {
-    struct error err = { 0 };
-    int pagemap CLEANUP_CLOSE = pagemap_open(getpid(), &err);
-    assert_true(pagemap >= 0);
-    return !pagemap_can_scan(pagemap);
-}
-
 /* Tracking splits what is written; when the guest stays, its huge pages come back, but for one with a hole. */
 static void huge_again(enum tracker_kind kind, const char *fault) {
     struct target t;
@@ -398,7 +388,7 @@ static void huge_again(enum tracker_kind kind, const char *fault) {
     assert_int_equal(split, 4 * 2048);
     /* the first segment was not whole where noting began. Linux 6.1 refuses (EINVAL) to collapse what was protected and
      * written since; there it is khugepaged's */
-    unsigned refused = before_scan() ? 2 : 0;
+    unsigned refused = has_scan() ? 0 : 2;
     if (n.noted != 6 || n.restored < 5 - refused || n.restored + n.left != 6) {
         fail_msg("of %u huge pages %u came back and %u did not", (unsigned)n.noted, (unsigned)n.restored,
                  (unsigned)n.left);
